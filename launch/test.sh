@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# ruff, pyrefly and pytest in the .venv of quickstart.sh; all three run, the first failure's exit
+# code is the script's. Needs python3 >= 3.11 with venv, and nothing else.
+#
+#   bash launch/test.sh                                    the default tests
+#   bash launch/test.sh -m slow                            the slow ones alone; -m "" for all
+#   bash launch/test.sh tests/test_losses.py -k l2         flags and files are pytest's
+#
+# VENV and PYTHON: setup_venv.sh.
+# shellcheck source=launch/setup_venv.sh
+. "$(dirname -- "${BASH_SOURCE[0]}")/setup_venv.sh"
+
+code=0
+check() {
+  echo "== $*"
+  "$venv/bin/python" -m "$@" || { local failed=$?; [ "$code" -ne 0 ] || code=$failed; }
+}
+
+setup_venv test
+check ruff check
+check pyrefly check --python-interpreter-path="$venv/bin/python"
+check pytest "$@"
+exit "$code"

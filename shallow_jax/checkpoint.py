@@ -1,0 +1,118 @@
+"""Checkpoints that can't be wrong unnoticed. The one file that knows Orbax.
+
+Orbax keeps no checksum of parameter data, so a manifest with the sha256 of every file lies beside
+each step and is verified before Orbax opens one of them. A step without a manifest is unfinished.
+"""
+
+from collections.abc import Mapping
+import logging
+import pathlib
+import shutil
+from typing import Any
+
+import jax
+import numpy as np
+from orbax.checkpoint import v1 as ocp
+
+from shallow_jax import storage
+
+_log = logging.getLogger(__name__)
+
+
+class CheckpointError(ValueError):
+  """A checkpoint that can't be used; its message is one line that names file or field."""
+
+
+def save(folder: pathlib.Path, step: int, tree: Any, *, notes: Mapping[str, Any], keep: int) -> None:
+  """Saves a tree of arrays as `folder/<step>`, then drops all but the newest `keep` steps."""
+  path = folder / str(step)
+  _remove(folder, step)
+  ocp.save(path, tree)
+  files = {str(file.relative_to(path)): storage.sha256_file(file) for file in _files(path)}
+  manifest = {'step': step, 'files': files, 'arrays': _description(tree), 'notes': dict(notes)}
+  storage.write_json(_manifest_path(folder, step), manifest)
+  for old in steps(folder)[keep:]:
+    _remove(folder, old)
+
+
+def remove_all(folder: pathlib.Path) -> None:
+  """Removes every step of a folder, finished or not, and the folder."""
+  for step in steps(folder):
+    _remove(folder, step)
+  shutil.rmtree(folder, ignore_errors=True)
+
+
+def steps(folder: pathlib.Path) -> list[int]:
+  """The finished steps of a folder, newest first; whether they verify is not looked at."""
+  manifests = folder.glob('*.manifest.json')
+  return sorted((int(path.name.split('.')[0]) for path in manifests), reverse=True)
+
+
+def restore_newest(
+  folder: pathlib.Path, template: Any, *, strict: bool = False
+) -> tuple[Any, dict[str, Any]] | None:
+  """The newest step that verifies and its notes, or None where there is no step at all.
+
+  A damaged step is passed over with a warning, or raises CheckpointError if `strict`; so does a
+  folder in which no step verifies, always, and a step whose arrays are not the template's.
+  """
+  damage = ''
+  for step in steps(folder):
+    try:
+      return restore(folder, step, template)
+    except storage.StorageError as error:
+      damage = str(error)
+      if strict:
+        raise CheckpointError(damage) from error
+      _log.warning('%s; trying an older checkpoint', damage)
+  if damage:
+    raise CheckpointError(f'{damage}; no older checkpoint is left: delete {folder} to start again')
+  return None
+
+
+def restore(folder: pathlib.Path, step: int, template: Any) -> tuple[Any, dict[str, Any]]:
+  """One step as a tree like `template` (arrays or jax.ShapeDtypeStruct), and its notes."""
+  manifest = storage.read_json(_manifest_path(folder, step))
+  path = folder / str(step)
+  _verify(path, manifest)
+  different = storage.differences(manifest['arrays'], _description(template))
+  if different:
+    raise CheckpointError(f'{path} holds another network: {"; ".join(different[:3])}')
+  abstract = jax.tree.map(_abstract, template)
+  return ocp.load(path, abstract), manifest['notes']
+
+
+def _verify(path: pathlib.Path, manifest: Mapping[str, Any]) -> None:
+  for name, sha256 in manifest['files'].items():
+    file = path / name
+    if not file.is_file():
+      raise storage.StorageError(f'{file}: missing from the checkpoint')
+    if storage.sha256_file(file) != sha256:
+      raise storage.StorageError(f'{file}: damaged, its sha256 is not the one that was written')
+
+
+def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
+  sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+  return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+
+def _description(tree: Any) -> dict[str, str]:
+  leaves = jax.tree_util.tree_leaves_with_path(tree)
+  return {
+    jax.tree_util.keystr(path, simple=True, separator='/'): f'{np.dtype(leaf.dtype)}{list(leaf.shape)}'
+    for path, leaf in leaves
+  }
+
+
+def _files(path: pathlib.Path) -> list[pathlib.Path]:
+  return sorted(file for file in path.rglob('*') if file.is_file())
+
+
+def _manifest_path(folder: pathlib.Path, step: int) -> pathlib.Path:
+  return folder / f'{step}.manifest.json'
+
+
+def _remove(folder: pathlib.Path, step: int) -> None:
+  # The manifest goes first: what has none is never taken for a checkpoint.
+  _manifest_path(folder, step).unlink(missing_ok=True)
+  shutil.rmtree(folder / str(step), ignore_errors=True)

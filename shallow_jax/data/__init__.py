@@ -1,0 +1,28 @@
+"""Data sets by name."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from shallow_jax.data import arrays
+from shallow_jax.data import cifar
+from shallow_jax.data import dataset
+from shallow_jax.data import digits
+
+LOADERS = {
+  'digits': digits.load,
+  'cifar10': cifar.load,
+  'cifar100': cifar.load,
+  'arrays': arrays.load,
+}
+
+
+def load(config: Mapping[str, Any]) -> dataset.Dataset:
+  """Load the data set that a complete config.data describes (its keys: shallow_jax/defaults.py).
+
+  Raises:
+    DataError: an unknown name, or data that is missing or wrong; one line that says what to do.
+  """
+  if config['name'] not in LOADERS:
+    known = ', '.join(LOADERS)
+    raise dataset.DataError(f'data.name is {config["name"]!r}, expected one of {known}')
+  return LOADERS[config['name']](config)

@@ -1,0 +1,256 @@
+"""CIFAR-10 (Table 2) and CIFAR-100, each with the other as a pool of unlabelled images.
+
+The paper's pool, 1M of the 80 Million Tiny Images, was withdrawn in 2020; both CIFARs were drawn
+from those.
+"""
+
+from collections.abc import Mapping
+import dataclasses
+import functools
+import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+
+from shallow_jax.data import dataset
+from shallow_jax.data import images
+from shallow_jax.data import tfds_source
+from shallow_jax.data import transfer
+
+_NUM_PIXEL_BYTES = 3 * 32 * 32
+
+
+@dataclasses.dataclass(frozen=True)
+class _Archive:
+  """The binary version as its authors distribute it.
+
+  A record is a byte for each of `labels`, then the red, the green and the blue plane.
+  `files` gives each split's files, each with its size as a multiple of the test split's.
+  """
+  title: str
+  folder: str
+  files: dict[str, dict[str, int]]
+  labels: tuple[str, ...]
+  class_names: tuple[str, ...]
+
+  @property
+  def record_bytes(self) -> int:
+    return len(self.labels) + _NUM_PIXEL_BYTES
+
+  @property
+  def shares(self) -> dict[str, int]:
+    return {file: share for files in self.files.values() for file, share in files.items()}
+
+  @property
+  def url(self) -> str:
+    return f'https://www.cs.toronto.edu/~kriz/{self.title.lower()}-binary.tar.gz'
+
+
+_ARCHIVES = {
+  'cifar10': _Archive(
+    title='CIFAR-10',
+    folder='cifar-10-batches-bin',
+    files={
+      'train': {f'data_batch_{i}.bin': 1 for i in range(1, 6)},
+      'test': {'test_batch.bin': 1},
+    },
+    labels=('label',),
+    class_names=tuple('airplane automobile bird cat deer dog frog horse ship truck'.split()),
+  ),
+  'cifar100': _Archive(
+    title='CIFAR-100',
+    folder='cifar-100-binary',
+    files={'train': {'train.bin': 5}, 'test': {'test.bin': 1}},
+    labels=('coarse_label', 'label'),
+    class_names=tuple("""
+      apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus
+      butterfly camel can castle caterpillar cattle chair chimpanzee clock cloud cockroach couch
+      crab crocodile cup dinosaur dolphin elephant flatfish forest fox girl hamster house kangaroo
+      keyboard lamp lawn_mower leopard lion lizard lobster man maple_tree motorcycle mountain mouse
+      mushroom oak_tree orange orchid otter palm_tree pear pickup_truck pine_tree plain plate poppy
+      porcupine possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper
+      snail snake spider squirrel streetcar sunflower sweet_pepper table tank telephone television
+      tiger tractor train trout tulip turtle wardrobe whale willow_tree wolf woman worm""".split()),
+  ),
+}
+
+
+def load(config: Mapping[str, Any]) -> dataset.Dataset:
+  """Load CIFAR-10 or CIFAR-100, whichever `name` says: uint8 [32, 32, 3].
+
+  Validation is carved out of train; where `pool` names the other set, all its images that stand in
+  no split of this one become 'unlabelled'.
+
+  Raises:
+    DataError: the data is missing, incomplete or damaged; the message says how to get it.
+  """
+  archive = _ARCHIVES[config['name']]
+  splits, notes = _splits(config)
+  augmentation = images.Augmentation(**config['augment'])
+  return dataset.Dataset(
+    name=config['name'],
+    class_names=archive.class_names,
+    splits=transfer.derive(config['sets'], splits),
+    constants=images.fit(splits['train'].arrays['input']),
+    inputs=functools.partial(_inputs, augmentation),
+    input_shape=(32, 32, 3),
+    notes=notes,
+    view_fingerprint=augmentation.fingerprint(),
+  )
+
+
+def _inputs(
+  augmentation: images.Augmentation, constants: Mapping[str, jax.Array],
+  raw: Mapping[str, jax.Array], view: jax.Array | None
+) -> jax.Array:
+  pixels = raw['input']
+  if view is not None:
+    pixels = images.augment(augmentation, pixels, raw['id'], view)
+  return images.standardise(constants, pixels)
+
+
+def prepare_tfds(name: str, data_dir: str, tfds_dir: str) -> None:
+  """Write the binary version in `data_dir` as a TFDS data set under `tfds_dir`.
+
+  TFDS's own preparation needs TensorFlow, this one doesn't.
+  """
+  archive = _ARCHIVES[name]
+  folder = _find(archive, pathlib.Path(data_dir).expanduser())
+  if folder is None:
+    raise dataset.DataError(f'{data_dir} holds no {archive.folder}/, expected {_what_to_get(name)}')
+  _check_complete(archive, folder)
+  splits = {}
+  for split in archive.files:
+    records = _records(archive, folder, split)
+    pixels, _ = _images_and_labels(archive, records)
+    labels = {label: records[:, column] for column, label in enumerate(archive.labels)}
+    splits[split] = {'image': pixels, **labels}
+  tfds_source.prepare(name, splits, archive.class_names, pathlib.Path(tfds_dir).expanduser())
+
+
+def _splits(config: Mapping[str, Any]) -> tuple[dict[str, dataset.Split], dict[str, Any]]:
+  labelled = _read(config['name'], 'data_dir', config['data_dir'])
+  splits = dataset.carve_validation(
+    labelled['train'], config['num_validation'], seed=config['split_seed'])
+  splits['test'] = labelled['test']
+  notes = {}
+  if config['pool']:
+    # the pool before any cut: an image that was held out once stays out of every pool
+    splits['unlabelled'], counts = transfer.clean_pool(_read_pool(config), splits)
+    notes = {'pool': _ARCHIVES[config['pool']].title, **counts}
+  limits = {
+    'train': config['max_train'], 'test': config['max_test'], 'unlabelled': config['max_pool']}
+  return {name: _first(split, limits.get(name, 0)) for name, split in splits.items()}, notes
+
+
+def _first(split: dataset.Split, limit: int) -> dataset.Split:
+  # sorted by hash: the first are as good as drawn
+  return split.select(np.arange(limit)) if 0 < limit < len(split) else split
+
+
+def _read_pool(config: Mapping[str, Any]) -> dataset.Split:
+  pool = config['pool']
+  if pool not in _ARCHIVES or pool == config['name']:
+    others = ' or '.join(repr(name) for name in _ARCHIVES if name != config['name'])
+    raise dataset.DataError(f"data.pool is {pool!r}, expected {others}, or '' for none")
+  key = 'pool_dir' if config['pool_dir'] else 'data_dir'
+  splits = _read(pool, key, config[key])
+  # its classes are not those of the labelled set
+  return dataset.sort(transfer.hide_labels(dataset.concatenate(list(splits.values()))))
+
+
+def _read(name: str, key: str, data_dir: str) -> dict[str, dataset.Split]:
+  """All of 'train' and 'test', from the binary version's folder or a data_dir of TFDS."""
+  archive = _ARCHIVES[name]
+  if not data_dir:
+    raise dataset.DataError(f"data.{key} is '', expected a folder with {_what_to_get(name)}")
+  folder = pathlib.Path(data_dir).expanduser()
+  place = _find(archive, folder)
+  if place:
+    return _read_archive(archive, place)
+  if (folder / name).is_dir():
+    return _read_tfds(name, folder)
+  found = 'has no data of it' if folder.is_dir() else 'is not a folder'
+  raise dataset.DataError(f'data.{key}: {folder} {found}, expected {_what_to_get(name)}')
+
+
+def _find(archive: _Archive, folder: pathlib.Path) -> pathlib.Path | None:
+  """The archive's folder: this one, or in it; of an archive's own folder also the one beside it."""
+  folder = folder.resolve()
+  places = [folder, folder / archive.folder]
+  if folder.name in {other.folder for other in _ARCHIVES.values()}:
+    places.append(folder.parent / archive.folder)
+  held = [place for place in places if any((place / file).exists() for file in archive.shares)]
+  return held[0] if held else None
+
+
+def _what_to_get(name: str) -> str:
+  archive = _ARCHIVES[name]
+  return (f"{archive.title}'s {archive.folder}/ (curl -L {archive.url} | tar xz -C FOLDER) "
+          f'or {name}/ as prepared by TFDS')
+
+
+def _read_archive(archive: _Archive, folder: pathlib.Path) -> dict[str, dataset.Split]:
+  _check_complete(archive, folder)
+  return {
+    split: dataset.make_split(*_images_and_labels(archive, _records(archive, folder, split)))
+    for split in archive.files
+  }
+
+
+def _check_complete(archive: _Archive, folder: pathlib.Path) -> None:
+  """Checks names and sizes. A file cut short holds less than its share of the fullest one."""
+  missing = [file for file in archive.shares if not (folder / file).is_file()]
+  if missing:
+    raise dataset.DataError(f'{folder} lacks {", ".join(missing)} of {len(archive.shares)} files; '
+                            f'unpack {archive.url} again')
+  counts = {file: _num_records(archive, folder / file) for file in archive.shares}
+  share = max(counts[file] / archive.shares[file] for file in counts)
+  for file, count in counts.items():
+    if count != share * archive.shares[file]:
+      expected = int(share * archive.shares[file])
+      raise dataset.DataError(f'{folder / file} holds {count:,} images, expected {expected:,} as '
+                              f'in the other files; unpack {archive.url} again')
+
+
+def _num_records(archive: _Archive, file: pathlib.Path) -> int:
+  size, record = file.stat().st_size, archive.record_bytes
+  if size == 0 or size % record:
+    full = 10_000 * archive.shares[file.name]
+    raise dataset.DataError(f'{file} holds {size:,} bytes, expected a multiple of {record:,} '
+                            f'({full * record:,} for all {full:,} images)')
+  return size // record
+
+
+def _records(archive: _Archive, folder: pathlib.Path, split: str) -> np.ndarray:
+  return np.concatenate([_read_file(archive, folder / file) for file in archive.files[split]])
+
+
+def _read_file(archive: _Archive, file: pathlib.Path) -> np.ndarray:
+  records = np.fromfile(file, np.uint8).reshape(-1, archive.record_bytes)
+  _, labels = _images_and_labels(archive, records)
+  wrong = np.flatnonzero(labels >= len(archive.class_names))
+  if len(wrong):
+    raise dataset.DataError(f'{file}: record {wrong[0]} has label {labels[wrong[0]]}, '
+                            f'expected 0 to {len(archive.class_names) - 1}')
+  return records
+
+
+def _images_and_labels(
+  archive: _Archive, records: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+  """Views into records: images [records, 32, 32, 3] and classes [records]."""
+  num_labels = len(archive.labels)
+  planes = records[:, num_labels:].reshape(-1, 3, 32, 32)
+  return planes.transpose(0, 2, 3, 1), records[:, num_labels - 1]
+
+
+def _read_tfds(name: str, folder: pathlib.Path) -> dict[str, dataset.Split]:
+  splits = {
+    split: dataset.make_split(*tfds_source.read(name, split, folder)) for split in ('train', 'test')
+  }
+  if len(splits['train']) != 5 * len(splits['test']):
+    raise dataset.DataError(f"{folder / name} holds {len(splits['train']):,} train and "
+                            f"{len(splits['test']):,} test images, expected five to one")
+  return splits

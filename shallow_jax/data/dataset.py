@@ -1,0 +1,193 @@
+"""What every data set gives: splits, preprocessing fitted on train, and an order of examples."""
+
+from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+import functools
+import hashlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+Arrays = dict[str, np.ndarray]
+Inputs = Callable[[Mapping[str, jax.Array], Mapping[str, jax.Array], jax.Array | None], jax.Array]
+
+UNKNOWN = -1  # the label of an example whose class is not known, or not to be seen
+
+
+class DataError(ValueError):
+  """Data that is missing or wrong; its one line says where, what is there and what is expected."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Split:
+  """Examples held on the host, sorted by id.
+
+  Attributes:
+    arrays: 'input' [examples, ...] (uint8 images stay uint8), 'label' int32 [examples] (-1 where
+      it is not known) and 'id' uint32 [examples, 2], see `ids`.
+  """
+  arrays: Arrays
+
+  def __len__(self) -> int:
+    return len(self.arrays['id'])
+
+  @functools.cached_property
+  def ids_sha256(self) -> str:
+    """The hash of all ids in their order: equal for splits of equal examples in equal order."""
+    return _sha256(self.arrays['id'])
+
+  def select(self, indices: np.ndarray) -> 'Split':
+    """The examples at `indices`, in that order."""
+    return Split(take(self.arrays, indices))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Dataset:
+  """A data set, ready for a network.
+
+  Attributes:
+    name: as in config.data.name.
+    class_names: one for each class.
+    splits: 'train', 'validation', 'test', where there is one 'unlabelled', and the derived sets.
+    constants: the preprocessing, fitted on train; ships with a student.
+    inputs: `inputs(constants, raw, view)` turns a raw batch (of `take`) into the network's float32
+      [batch, *input_shape]; pure JAX, for use inside a compiled step. `view` int32 [batch] chooses
+      each example's augmented view (0: the example as it is), None leaves augmentation out.
+    input_shape: of one network input.
+    notes: what was done to the data, for reports.
+    view_fingerprint: all that a view's pixels depend on besides the example's id and the view.
+  """
+  name: str
+  class_names: tuple[str, ...]
+  splits: dict[str, Split]
+  constants: Arrays
+  inputs: Inputs
+  input_shape: tuple[int, ...]
+  notes: dict[str, Any]
+  view_fingerprint: dict[str, Any]
+
+  def fingerprint(self) -> dict[str, Any]:
+    """All that results depend on, for JSON: equal fingerprints mean equal data."""
+    return {
+      'name': self.name,
+      'class_names': list(self.class_names),
+      'splits': {name: _split_fingerprint(split) for name, split in self.splits.items()},
+      'constants': {name: _sha256(array) for name, array in self.constants.items()},
+      'views': self.view_fingerprint,
+    }
+
+
+def _split_fingerprint(split: Split) -> dict[str, Any]:
+  return {
+    'count': len(split),
+    'ids_sha256': split.ids_sha256,
+    'labels_sha256': _sha256(split.arrays['label']),
+  }
+
+
+def _sha256(array: np.ndarray) -> str:
+  return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
+
+
+def make_split(inputs: np.ndarray, labels: np.ndarray | None) -> Split:
+  """Make a split of raw examples [examples, ...] and labels [examples] (None: not known)."""
+  if labels is None:
+    labels = np.full(len(inputs), UNKNOWN)
+  return sort(Split({'input': inputs, 'label': labels.astype(np.int32), 'id': ids(inputs)}))
+
+
+def ids(inputs: np.ndarray) -> np.ndarray:
+  """Return each raw example's hash, the first 8 bytes of its bytes' sha256: uint32 [examples, 2].
+
+  Membership of a split and augmented views depend on it, not on where in a file an example stands.
+  """
+  rows = np.ascontiguousarray(inputs).reshape(len(inputs), -1)
+  digests = b''.join(hashlib.sha256(row.data).digest()[:8] for row in rows)
+  return np.frombuffer(digests, '<u4').reshape(-1, 2).astype(np.uint32)
+
+
+def sort(split: Split) -> Split:
+  """Sort by id, and examples of equal bytes by label: any source gives the same order."""
+  first, second = split.arrays['id'].T
+  return split.select(np.lexsort((split.arrays['label'], second, first)))
+
+
+def concatenate(splits: Sequence[Split]) -> Split:
+  """Join splits, one after the other: not sorted."""
+  return Split({
+    name: np.concatenate([split.arrays[name] for split in splits]) for name in splits[0].arrays
+  })
+
+
+def carve(
+  split: Split, counts: Mapping[str, int], *, seed: int, source: str
+) -> dict[str, Split]:
+  """Draw disjoint splits of the given counts: which examples, seed and ids alone decide.
+
+  Raises:
+    DataError: `source` (its name, for the message) holds fewer examples than that.
+  """
+  if min(counts.values()) < 0 or sum(counts.values()) > len(split):
+    wanted = ' + '.join(f'{name} {count}' for name, count in counts.items())
+    raise DataError(f'{source} holds {len(split)} examples, {wanted} were asked for')
+  rows = np.random.default_rng(seed).permutation(len(split))
+  ends = np.cumsum(list(counts.values()))
+  parts = np.split(rows, ends)[:-1]
+  return {name: split.select(np.sort(part)) for name, part in zip(counts, parts, strict=True)}
+
+
+def carve_validation(train: Split, num_validation: int, *, seed: int) -> dict[str, Split]:
+  """Part train into 'train' and 'validation', as `carve` does."""
+  if not 0 < num_validation < len(train):
+    raise DataError(f'data.num_validation is {num_validation}, expected 1 to {len(train) - 1}: '
+                    'validation is carved out of train')
+  counts = {'validation': num_validation, 'train': len(train) - num_validation}
+  splits = carve(train, counts, seed=seed, source='train')
+  return {'train': splits['train'], 'validation': splits['validation']}
+
+
+def take(
+  arrays: Mapping[str, np.ndarray | jax.Array], indices: np.ndarray | jax.Array
+) -> dict[str, Any]:
+  """Return the rows at `indices` of every array: NumPy on the host, jnp in a compiled step."""
+  return {name: _rows(array, indices) for name, array in arrays.items()}
+
+
+def _rows(array: np.ndarray | jax.Array, indices: np.ndarray | jax.Array) -> Any:
+  if isinstance(array, jax.Array) or isinstance(indices, jax.Array):
+    # indices from `order` are in bounds; the default mode would add a mask over every pixel
+    return jnp.take(array, indices, axis=0, mode='clip')
+  return array[indices]
+
+
+def order(
+  num_examples: int, batch_size: int, seed: int, step: int
+) -> tuple[np.ndarray, np.ndarray]:
+  """Return a step's examples: positions [step * batch_size, (step + 1) * batch_size) of the stream.
+
+  The stream is a seeded permutation of all examples for each epoch, epoch after epoch: every
+  example comes once an epoch, batches have one shape, and there is no state to save or restore.
+
+  Returns:
+    indices int32 [batch_size], epochs int32 [batch_size] (a batch may span the end of one).
+  Raises:
+    DataError: the batch is larger than the data.
+  """
+  if batch_size > num_examples:
+    raise DataError(f'the batch size {batch_size} is larger than the data: {num_examples} examples')
+  epochs, rows = np.divmod(step * batch_size + np.arange(batch_size), num_examples)
+  indices = np.empty(batch_size, np.int32)
+  for epoch in range(epochs[0], epochs[-1] + 1):
+    here = epochs == epoch
+    indices[here] = _permutation(num_examples, seed, epoch)[rows[here]]
+  return indices, epochs.astype(np.int32)
+
+
+# a batch needs two at most; several seeds may be trained in turn
+@functools.lru_cache(maxsize=16)
+def _permutation(num_examples: int, seed: int, epoch: int) -> np.ndarray:
+  rows = np.random.default_rng([seed, epoch]).permutation(num_examples).astype(np.int32)
+  rows.setflags(write=False)
+  return rows

@@ -1,0 +1,46 @@
+"""Scikit-learn's 1,797 real handwritten digits, 8 x 8 pixels: an experiment in minutes."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from sklearn import datasets
+
+from shallow_jax.data import dataset
+from shallow_jax.data import images
+from shallow_jax.data import transfer
+
+
+def load(config: Mapping[str, Any]) -> dataset.Dataset:
+  """Load the digits: uint8 [8, 8, 1] of 0 to 16, split by a seed into four disjoint parts."""
+  counts = {
+    'train': config['num_train'],
+    'validation': config['num_validation'],
+    'unlabelled': config['num_unlabelled'],
+    'test': config['num_test'],
+  }
+  source = 'load_digits of scikit-learn'
+  splits = dataset.carve(_read(), counts, seed=config['split_seed'], source=source)
+  return dataset.Dataset(
+    name='digits',
+    class_names=tuple('0123456789'),
+    splits=transfer.derive(config['sets'], splits),
+    constants=images.fit(splits['train'].arrays['input']),
+    inputs=_inputs,
+    input_shape=(8, 8, 1),
+    notes={'source': source, 'pool': 'digits whose labels were thrown away'},
+    view_fingerprint={},
+  )
+
+
+def _read() -> dataset.Split:
+  pixels, labels = datasets.load_digits(return_X_y=True)
+  return dataset.make_split(np.reshape(pixels, (-1, 8, 8, 1)).astype(np.uint8), np.asarray(labels))
+
+
+def _inputs(
+  constants: Mapping[str, jax.Array], raw: Mapping[str, jax.Array], view: jax.Array | None
+) -> jax.Array:
+  del view  # digits are not augmented: every view is the image as it is
+  return images.standardise(constants, raw['input'])

@@ -1,0 +1,178 @@
+"""Transfer sets: unlabelled pools without leaks, sets with a class left out, MUNGE.
+
+MUNGE: Bucila, Caruana & Niculescu-Mizil, "Model Compression", KDD 2006.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from sklearn import neighbors
+
+from shallow_jax.data import dataset
+
+_LABELLED = ('train', 'validation', 'test')
+_SOURCES = ('train', 'unlabelled')  # what a transfer set may be made of: nothing held out
+
+
+def without_leaks(
+  pool: dataset.Split, held_out: Mapping[str, dataset.Split]
+) -> tuple[dataset.Split, dict[str, int]]:
+  """Drop the pool's examples that stand, byte for byte, in a held-out split.
+
+  Returns:
+    The rest of the pool, and by split how many of the pool's examples stand in it.
+  """
+  pool_hashes = _hashes(pool)
+  leaks = {name: np.isin(pool_hashes, _hashes(split)) for name, split in held_out.items()}
+  dropped = np.any(list(leaks.values()), axis=0)
+  return pool.select(np.flatnonzero(~dropped)), {k: int(v.sum()) for k, v in leaks.items()}
+
+
+def without_duplicates(pool: dataset.Split) -> tuple[dataset.Split, int]:
+  """Keep each of the pool's examples once; also returns how many copies that dropped."""
+  _, first = np.unique(_hashes(pool), return_index=True)
+  return pool.select(np.sort(first)), len(pool) - len(first)
+
+
+def _hashes(split: dataset.Split) -> np.ndarray:
+  first, second = split.arrays['id'].astype(np.uint64).T
+  return first << np.uint64(32) | second
+
+
+def clean_pool(
+  pool: dataset.Split, splits: Mapping[str, dataset.Split]
+) -> tuple[dataset.Split, dict[str, Any]]:
+  """Drop what is held out, what is in train and what is there twice; also returns the counts."""
+  pool, leaks = without_leaks(pool, {name: splits[name] for name in ('validation', 'test')})
+  pool, in_train = without_leaks(pool, {'train': splits['train']})
+  pool, copies = without_duplicates(pool)
+  return pool, {'leaks_dropped': leaks, 'duplicates_dropped': {**in_train, 'unlabelled': copies}}
+
+
+def hide_labels(split: dataset.Split) -> dataset.Split:
+  """Set every label to unknown, so that none can reach a student."""
+  labels = np.full(len(split), dataset.UNKNOWN, np.int32)
+  return dataset.Split({**split.arrays, 'label': labels})
+
+
+def derive(
+  sets: Mapping[str, Mapping[str, Any]], splits: Mapping[str, dataset.Split]
+) -> dict[str, dataset.Split]:
+  """Add the sets of config.data.sets, and hide all labels outside train, validation and test.
+
+  Args:
+    sets: by name: `of`, the splits it is made of ('train', 'unlabelled'); `without_class`, a class
+      whose examples (by their true label) are left out, or -1; `munge`, its arguments, or None.
+    splits: with 'train', 'validation', 'test' and perhaps 'unlabelled'; its labels still true.
+  Raises:
+    DataError: a set of an unknown or held-out split, under a name already taken, or without a
+      class that can't be told.
+  """
+  derived = {name: _derived(name, entry, splits) for name, entry in sets.items()}
+  everything = {**splits, **derived}
+  return {
+    name: split if name in _LABELLED else hide_labels(split) for name, split in everything.items()
+  }
+
+
+def _derived(
+  name: str, entry: Mapping[str, Any], splits: Mapping[str, dataset.Split]
+) -> dataset.Split:
+  _check_entry(name, entry, splits)
+  split = dataset.concatenate([splits[source] for source in entry['of']])
+  if entry['without_class'] >= 0:
+    split = _without_class(name, split, entry['without_class'])
+  if entry['munge'] is not None:
+    return munge(split, **entry['munge'])
+  return dataset.sort(split)
+
+
+def _check_entry(
+  name: str, entry: Mapping[str, Any], splits: Mapping[str, dataset.Split]
+) -> None:
+  if name in splits or name in (*_LABELLED, *_SOURCES):
+    raise dataset.DataError(f'data.sets.{name}: the name is taken by a split of the data')
+  usable = [source for source in _SOURCES if source in splits]
+  if not entry['of'] or isinstance(entry['of'], str) or set(entry['of']) - set(usable):
+    raise dataset.DataError(
+      f'data.sets.{name}.of is {entry["of"]!r}, expected a tuple of some of {", ".join(usable)}')
+
+
+def _without_class(name: str, split: dataset.Split, label: int) -> dataset.Split:
+  labels = split.arrays['label']
+  num_unknown = np.count_nonzero(labels == dataset.UNKNOWN)
+  if num_unknown:
+    raise dataset.DataError(f'data.sets.{name} leaves out class {label}, '
+                            f'but the class of {num_unknown} of its examples is not known')
+  if label not in labels:
+    raise dataset.DataError(f'data.sets.{name} leaves out class {label}, expected one of '
+                            f'{labels.min()} to {labels.max()}')
+  return split.select(np.flatnonzero(labels != label))
+
+
+def munge(
+  split: dataset.Split, *, size: int, swap_probability: float, local_variance: float, seed: int
+) -> dataset.Split:
+  """Make synthetic examples from nearest neighbours (Bucila et al. 2006).
+
+  Each pass goes through a copy of the split; each attribute of an example e and of its nearest
+  neighbour e' trades places with probability p: e_a ~ N(e'_a, |e_a - e'_a| / s) and e'_a ~
+  N(e_a, |e_a - e'_a| / s). Neighbours (Euclidean) are those in the split as it is, searched once.
+  Values are clipped to the split's range, and rounded where they were integers.
+
+  Args:
+    split: the examples to start from; their labels are not used.
+    size: number of synthetic examples, in as many passes as it takes.
+    swap_probability: p in [0, 1].
+    local_variance: s > 0; the larger, the closer to an exact swap.
+    seed: of the draws.
+  """
+  _check_munge(split, size, swap_probability, local_variance)
+  split = dataset.sort(split)
+  rows = split.arrays['input'].reshape(len(split), -1).astype(np.float32)
+  nearest = _nearest(rows)
+  generator = np.random.default_rng(seed)
+  passes = [
+    _munge_pass(rows, nearest, swap_probability, local_variance, generator)
+    for _ in range(-(-size // len(split)))
+  ]
+  return dataset.make_split(_like(split.arrays['input'], np.concatenate(passes)[:size]), None)
+
+
+def _check_munge(
+  split: dataset.Split, size: int, swap_probability: float, local_variance: float
+) -> None:
+  if not (len(split) > 1 and size > 0 and 0 <= swap_probability <= 1 and local_variance > 0):
+    raise dataset.DataError(
+      f'munge of {len(split)} examples with size={size}, swap_probability={swap_probability}, '
+      f'local_variance={local_variance}: expected at least 2 examples, size > 0, '
+      '0 <= swap_probability <= 1, local_variance > 0')
+
+
+def _nearest(rows: np.ndarray) -> np.ndarray:
+  # without an argument an example is not its own neighbour
+  search = neighbors.NearestNeighbors(n_neighbors=1).fit(rows)
+  return np.asarray(search.kneighbors(return_distance=False)).reshape(-1)
+
+
+def _munge_pass(
+  rows: np.ndarray, nearest: np.ndarray, swap_probability: float, local_variance: float,
+  generator: np.random.Generator
+) -> np.ndarray:
+  rows = rows.copy()
+  # one by one: an example starts from what its neighbours' turns have made of it
+  for i, j in enumerate(nearest):
+    swapped = np.flatnonzero(generator.random(rows.shape[1]) < swap_probability)
+    here, there = rows[i, swapped], rows[j, swapped]
+    deviation = np.abs(here - there) / local_variance
+    rows[i, swapped] = generator.normal(there, deviation)
+    rows[j, swapped] = generator.normal(here, deviation)
+  return rows
+
+
+def _like(inputs: np.ndarray, rows: np.ndarray) -> np.ndarray:
+  if np.issubdtype(inputs.dtype, np.integer):
+    rows = np.rint(rows)
+  rows = np.clip(rows, inputs.min(), inputs.max())
+  return rows.astype(inputs.dtype).reshape(-1, *inputs.shape[1:])

@@ -1,0 +1,259 @@
+"""Every key that an experiment's config may have, with its default and its meaning.
+
+A config file calls `experiment`, `data` and `network` with what differs; `complete` does the same
+for a plain dict. Both refuse what is not listed here, with the nearest name that is.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+import difflib
+from typing import Any
+
+import ml_collections
+
+from shallow_jax import losses
+from shallow_jax import models
+from shallow_jax import optimizer
+
+EXPERIMENT = dict(
+  name='',  # the title of the report
+  splits=(),  # values of data.split_seed, each a whole run, pooled in the report; (): one run
+  data={},
+  networks={},
+  order=(),  # of the networks in run and report; (): as they are given
+  logits=dict(
+    shard_rows=65_536,  # examples in a file of the logit store
+    batch_size=256,  # examples that a device computes at once; divides shard_rows
+    dtype='float32',  # or float16: half the bytes
+    keep_members=False,  # store each member's logits beside the mean of an ensemble
+  ),
+  evaluation=dict(latency_batches=(1, 32, 256)),  # examples a call; (): don't measure
+  report=dict(
+    attribution=(),  # networks from the labels' to the teacher, each one change further
+    baseline='',  # the network on labels; '': none
+    headline='',  # the mimic that is compared with it
+    teacher='',
+  ),
+)
+
+NETWORK = dict(
+  # Exactly one of the next two says what the network is.
+  model=None,  # name and the constructor's arguments (shallow_jax.models.MODELS)
+  ensemble=(),  # networks whose seeds' logits are averaged
+  seeds=1,
+  init='',  # a network of the same model to start from; seed i starts from its seed i mod n
+  targets='labels',  # or a network, or one seed of it: 'cnn/0'
+  examples=('train',),  # the sets to train on
+  views=1,  # augmented views of each example, one an epoch in turn; 1: as it is
+  loss=dict(
+    name='cross_entropy',
+    temperature=1.0,  # of kl
+    normalize=True,  # L2 losses: in units of the targets' standard deviation per class
+    label_smoothing=0.0,  # of cross_entropy
+    label_weight=0.0,  # the share of the labels' cross-entropy, for examples with a label
+  ),
+  optimizer=dict(
+    learning_rate=0.0,  # 0: STABLE_RATE / hidden units of a shallow net, 0.01 of a deep one
+    momentum=0.9,
+    nesterov=False,
+    warmup_steps=200,
+    schedule='cosine',  # constant, cosine, step, plateau
+    decay_at=(0.5, 0.75),  # step: fractions of num_steps
+    decay_factor=0.1,  # step and plateau
+    plateau_evaluations=5,  # plateau: evaluations without a better one before the rate falls
+    weight_decay=0.0,
+    clip_norm=0.0,  # 0: off
+  ),
+  search={},  # values to try: dict(optimizer=dict(learning_rate=(0.003, 0.01)))
+  batch_size=64,
+  num_steps=1000,
+  steps_per_call=1,  # > 1 pays on accelerators, and on CPU for nets without convolution
+  evaluate_every_steps=100,
+  checkpoint_every_steps=1000,
+  stop_after_evaluations=0,  # early stopping: evaluations without a better one; 0: never
+  keep='best',  # the step with the best validation, or the last
+  label='',  # how the report calls it; '': its name
+  paper=None,  # dict(value=15.1, source='Table 2'): the paper's figure for this row
+)
+
+DATA = {
+  'digits': dict(split_seed=0, num_train=400, num_validation=100, num_unlabelled=297, num_test=1000),
+  'cifar10': dict(
+    data_dir='',  # a TFDS data_dir, or the folder of the binary archive
+    num_validation=5000,
+    split_seed=0,
+    pool='',  # 'cifar100': its images, unlabelled
+    pool_dir='',  # '': data_dir
+    max_train=0,  # 0: all
+    max_test=0,
+    max_pool=0,
+    augment=dict(flip=False, crop_padding=0, seed=0),
+  ),
+  'arrays': dict(path='', num_validation=0, split_seed=0),
+}
+DATA['cifar100'] = DATA['cifar10']
+
+DERIVED_SET = dict(
+  of=(),  # the sets it is made of
+  without_class=-1,  # a class to leave out; -1: none
+  munge=None,  # dict(size, swap_probability, local_variance, seed): Bucila et al. 2006
+)
+MUNGE = dict(size=0, swap_probability=0.2, local_variance=1.0, seed=0)
+PAPER = dict(value=0.0, source='')
+
+# Logit regression diverges where learning rate x hidden units passes 20 to 28 at momentum 0.9
+# (measured on digits at 2k and 8k units), so a shallow net's default rate falls as 1 / H.
+STABLE_RATE = 20.0
+
+# What a network's figures do not depend on: changed at will in a finished run.
+PRESENTATION = ('label', 'paper', 'seeds')
+
+
+class ConfigError(ValueError):
+  """A config that can't be run; its message is one line that names the key."""
+
+
+def experiment(
+  *, data: Mapping[str, Any], networks: Mapping[str, Any], **changes: Any
+) -> ml_collections.ConfigDict:
+  """A complete experiment as a ConfigDict, ready for overrides from the command line."""
+  return complete(dict(data=data, networks=networks, **changes))
+
+
+def complete(config: Mapping[str, Any] | ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+  """Fills in every default; an unknown key or a wrong type raises ConfigError."""
+  config = config.to_dict() if isinstance(config, ml_collections.ConfigDict) else dict(config)
+  full = _merge(EXPERIMENT, config, 'config', free=('data', 'networks'))
+  full['data'] = _data(config.get('data', {}))
+  full['networks'] = {
+    name: _network(entry, f'config.networks.{name}')
+    for name, entry in config.get('networks', {}).items()
+  }
+  full['order'] = full['order'] or tuple(full['networks'])
+  if sorted(full['order']) != sorted(full['networks']):
+    raise ConfigError('config.order: expected every network once')
+  return ml_collections.ConfigDict(full, type_safe=True, convert_dict=True)
+
+
+def plain(config: ml_collections.ConfigDict) -> dict[str, Any]:
+  """A complete config as plain dicts, its networks in `order` (a ConfigDict sorts its keys)."""
+  found = config.to_dict()
+  found['networks'] = {name: found['networks'][name] for name in found['order']}
+  return found
+
+
+def variants(variant: str, known: Sequence[str]) -> list[str]:
+  """The variants that a config's `:a,b` names."""
+  chosen = [name for name in variant.split(',') if name]
+  for name in chosen:
+    choice(name, known, 'variant')
+  return chosen
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+  """`; did you mean 'x'?` with the nearest known name, or the names that there are."""
+  known = list(known)
+  near = difflib.get_close_matches(name, known, n=1)
+  return f'; did you mean {near[0]!r}?' if near else f'; expected one of {", ".join(known)}'
+
+
+def choice(value: str, known: Sequence[str], where: str) -> None:
+  """Raises ConfigError unless `value` is one of the known names."""
+  if value not in known:
+    raise ConfigError(f'{where}: unknown {value!r}{suggestion(value, known)}')
+
+
+def _data(config: Mapping[str, Any]) -> dict[str, Any]:
+  name = config.get('name', '')
+  choice(name, list(DATA), 'config.data.name')
+  defaults = dict(DATA[name], name=name, sets={})
+  full = _merge(defaults, config, 'config.data', free=('sets',))
+  full['sets'] = {
+    key: _derived_set(entry, f'config.data.sets.{key}')
+    for key, entry in config.get('sets', {}).items()
+  }
+  return full
+
+
+def _derived_set(entry: Mapping[str, Any], where: str) -> dict[str, Any]:
+  full = _merge(DERIVED_SET, entry, where, free=('munge',))
+  if full['munge'] is not None:
+    full['munge'] = _merge(MUNGE, full['munge'], f'{where}.munge')
+  return full
+
+
+def _network(entry: Mapping[str, Any], where: str) -> dict[str, Any]:
+  full = _merge(NETWORK, entry, where, free=('model', 'search', 'paper'))
+  if (full['model'] is None) == (not full['ensemble']):
+    raise ConfigError(f'{where}: expected exactly one of model and ensemble')
+  if full['model'] is not None:
+    full['model'] = _model(full['model'], f'{where}.model')
+    full['optimizer']['learning_rate'] = full['optimizer']['learning_rate'] or _rate(full['model'])
+  if full['paper'] is not None:
+    full['paper'] = _merge(PAPER, full['paper'], f'{where}.paper')
+  choice(full['loss']['name'], losses.ON_LABELS + losses.ON_LOGITS, f'{where}.loss.name')
+  choice(full['optimizer']['schedule'], optimizer.SCHEDULES, f'{where}.optimizer.schedule')
+  choice(full['keep'], ('best', 'last'), f'{where}.keep')
+  _check_search(full['search'], full, f'{where}.search')
+  _check_numbers(full, where)
+  return full
+
+
+def _model(model: Mapping[str, Any], where: str) -> dict[str, Any]:
+  name = model.get('name', '')
+  choice(name, list(models.MODELS), f'{where}.name')
+  return _merge(dict(models.arguments(name), name=name), model, where)
+
+
+def _rate(model: Mapping[str, Any]) -> float:
+  return STABLE_RATE / model['hidden'] if model['name'].startswith('shallow') else 0.01
+
+
+def _check_search(search: Mapping[str, Any], entry: Mapping[str, Any], where: str) -> None:
+  for key, value in search.items():
+    if key not in entry:
+      raise ConfigError(f'{where}: unknown key {key!r}{suggestion(key, entry)}')
+    if isinstance(value, Mapping):
+      _check_search(value, entry[key], f'{where}.{key}')
+    elif not isinstance(value, (tuple, list)) or not value:
+      raise ConfigError(f'{where}.{key}: expected a tuple of values to try, not {value!r}')
+
+
+def _check_numbers(entry: Mapping[str, Any], where: str) -> None:
+  for key in ('seeds', 'views', 'batch_size', 'num_steps', 'steps_per_call',
+              'evaluate_every_steps', 'checkpoint_every_steps'):
+    if entry[key] < 1:
+      raise ConfigError(f'{where}.{key}: expected at least 1, not {entry[key]}')
+  for key in ('num_steps', 'evaluate_every_steps', 'checkpoint_every_steps'):
+    if entry[key] % entry['steps_per_call']:
+      raise ConfigError(
+        f'{where}.{key}: {entry[key]} is not a multiple of steps_per_call, {entry["steps_per_call"]}'
+      )
+
+
+def _merge(
+  defaults: Mapping[str, Any], changes: Mapping[str, Any], where: str, free: Sequence[str] = ()
+) -> dict[str, Any]:
+  """`defaults` with `changes` laid over it; keys in `free` are taken as they come."""
+  if not isinstance(changes, Mapping):
+    raise ConfigError(f'{where}: expected a dict, not {changes!r}')
+  for key in changes:
+    if key not in defaults:
+      raise ConfigError(f'{where}: unknown key {key!r}{suggestion(key, defaults)}')
+  return {
+    key: _value(default, changes.get(key, default), f'{where}.{key}', key in free)
+    for key, default in defaults.items()
+  }
+
+
+def _value(default: Any, value: Any, where: str, is_free: bool) -> Any:
+  if is_free:
+    return value
+  if isinstance(default, Mapping):
+    return _merge(default, value, where)
+  if isinstance(default, tuple) and isinstance(value, (tuple, list)):
+    return tuple(value)
+  if isinstance(default, float) and type(value) is int:
+    return float(value)
+  if type(value) is not type(default):
+    raise ConfigError(f'{where}: expected {type(default).__name__}, not {value!r}')
+  return value

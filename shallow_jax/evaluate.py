@@ -1,0 +1,241 @@
+"""What a finished network is worth: its figures, into `<network>/result.json`.
+
+The test set is read here and nowhere else, once a network is done.
+"""
+
+from collections.abc import Mapping, Sequence
+import datetime
+import importlib.metadata
+import logging
+import pathlib
+import shlex
+import subprocess
+import sys
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import shallow_jax
+
+from shallow_jax import experiment as experiment_lib
+from shallow_jax import graph
+from shallow_jax import metrics
+from shallow_jax import models
+from shallow_jax import predict
+from shallow_jax import storage
+from shallow_jax import teacher
+from shallow_jax.experiment import Experiment
+
+_log = logging.getLogger(__name__)
+
+PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
+SETS = ('validation', 'test')
+
+Member = tuple[str, int]
+
+
+def is_finished(experiment: Experiment, network: str) -> bool:
+  """Whether `result.json` is there and was read off the weights that are there now."""
+  path = experiment.folder(network) / 'result.json'
+  if not path.exists():
+    return False
+  members = experiment.members(network)
+  if any(experiment_lib.read_trained(experiment.folder(*member)) is None for member in members):
+    return False
+  found = storage.read_json(path)
+  return found['weights'] == experiment_lib.weights_of(experiment, members)
+
+
+def evaluate(experiment: Experiment, network: str) -> dict[str, Any]:
+  """Evaluates all seeds of a network, or an ensemble, and writes its `result.json`."""
+  entry = experiment.networks[network]
+  runs = _runs(experiment, network)
+  figures = [_figures(experiment, entry, members, seed) for seed, members in runs]
+  members = experiment.members(network)
+  records = [experiment_lib.trained_seeds(experiment, name)[seed] for name, seed in members]
+  result = {
+    'kind': 'ensemble' if entry['ensemble'] else 'model',
+    'label': entry['label'] or network,
+    **_description(experiment, members if entry['ensemble'] else members[:1]),
+    'targets': _targets(entry),
+    'loss': None if entry['ensemble'] else entry['loss']['name'],
+    'seeds': [seed for seed, _ in runs],
+    'metrics': {
+      name: {'error': metrics.summary([each and each[name]['error'] for each in figures]),
+             'per': None}
+      for name in SETS
+    },
+    'fidelity': _mean([each and each['fidelity'] for each in figures]),
+    'calibration_error': metrics.summary(
+      [each and each['test']['calibration_error'] for each in figures]
+    )['mean'],
+    'latency_ms': _latency(experiment, members if entry['ensemble'] else members[:1]),
+    'flags': {} if entry['ensemble'] else _flags(records),
+    'search': _search(experiment.folder(network)),
+    'paper': entry['paper'],
+    'provenance': _provenance(experiment, network, records),
+    'weights': experiment_lib.weights_of(experiment, members),
+  }
+  storage.write_json(experiment.folder(network) / 'result.json', result)
+  error = result['metrics']['test']['error']
+  _log.info('%s: test error %s', network, _shown(error))
+  return result
+
+
+def figures(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+  """Error and expected calibration error, in per cent, of logits [examples, classes]."""
+  return {
+    'error': metrics.error(logits, labels),
+    'calibration_error': metrics.calibration_error(logits, labels),
+  }
+
+
+def _runs(experiment: Experiment, network: str) -> list[tuple[int, list[Member]]]:
+  """What is evaluated by itself: an ensemble as a whole, else every seed."""
+  members = experiment.members(network)
+  if experiment.networks[network]['ensemble']:
+    return [(0, members)]
+  return [(seed, [(name, seed)]) for name, seed in members]
+
+
+def _figures(
+  experiment: Experiment, entry: Mapping[str, Any], members: Sequence[Member], seed: int
+) -> dict[str, Any] | None:
+  """Figures on validation and test and the fidelity to the teacher; None for a diverged seed."""
+  if 'diverged' in experiment_lib.weights_of(experiment, members) and not entry['ensemble']:
+    return None
+  found: dict[str, Any] = {}
+  for name in SETS:
+    logits = _logits(experiment, members, name)
+    found[name] = figures(logits, experiment.dataset.splits[name].arrays['label'])
+  found['fidelity'] = None
+  if graph.target(entry) is not None:
+    _, its_members = teacher.members_for(experiment, entry, seed)
+    found['fidelity'] = metrics.fidelity(logits, _logits(experiment, its_members, 'test'))
+  return found
+
+
+def _logits(experiment: Experiment, members: Sequence[Member], name: str) -> np.ndarray:
+  return predict.logits(
+    [experiment_lib.load_member(experiment, *member) for member in members],
+    experiment.dataset,
+    experiment.dataset.splits[name].arrays,
+    batch_size=experiment.config['logits']['batch_size'],
+  ).mean(axis=0)
+
+
+def _description(experiment: Experiment, members: Sequence[Member]) -> dict[str, Any]:
+  """Architecture and size; of an ensemble the sums over its members."""
+  modules = [_module(experiment, name) for name, _ in members]
+  sizes = [metrics.size(module, experiment.dataset.input_shape) for module in modules]
+  architectures = [module.architecture for module in modules]
+  counts = {name: architectures.count(name) for name in dict.fromkeys(architectures)}
+  return {
+    'architecture': ' + '.join(f'{n} x {name}' if n > 1 else name for name, n in counts.items()),
+    'depth': max(module.depth for module in modules),
+    'parameters': {
+      kind: sum(size['parameters'][kind] for size in sizes) for kind in ('weights', 'biases')
+    },
+    **{key: sum(size[key] for size in sizes) for key in ('hidden_units', 'multiply_adds', 'bytes')},
+  }
+
+
+def _module(experiment: Experiment, network: str) -> Any:
+  model = experiment.networks[network]['model']
+  return models.build(model, len(experiment.dataset.class_names))
+
+
+def _latency(experiment: Experiment, members: Sequence[Member]) -> dict[str, float] | None:
+  """Milliseconds a call on this device, from raw examples to logits, by batch size."""
+  if 'diverged' in experiment_lib.weights_of(experiment, members):
+    return None
+  dataset = experiment.dataset
+  loaded = [experiment_lib.load_member(experiment, *member) for member in members]
+  variables = [member.variables for member in loaded]
+
+  @jax.jit
+  def call(variables: Any, constants: Any, raw: Any) -> jax.Array:
+    x = dataset.inputs(constants, raw, None)
+    outputs = [
+      models.apply(member.module, weights, x)
+      for member, weights in zip(loaded, variables, strict=True)
+    ]
+    return sum(outputs[1:], start=outputs[0]) / len(outputs)
+
+  arrays = dataset.splits['test'].arrays
+  found = {}
+  for batch in experiment.config['evaluation']['latency_batches']:
+    rows = np.arange(batch) % len(arrays['id'])
+    raw = {key: jnp.asarray(array[rows]) for key, array in arrays.items()}
+    found[str(batch)] = metrics.latency_ms(call, variables, dataset.constants, raw)
+  return found
+
+
+def _targets(entry: Mapping[str, Any]) -> str:
+  return f'mean logits of {", ".join(entry["ensemble"])}' if entry['ensemble'] else entry['targets']
+
+
+def _flags(records: Sequence[Mapping[str, Any]]) -> dict[str, list[int]]:
+  return {
+    'collapsed': [seed for seed, record in enumerate(records) if record['collapsed']],
+    'diverged': [seed for seed, record in enumerate(records) if record['status'] == 'diverged'],
+  }
+
+
+def _search(folder: pathlib.Path) -> dict[str, Any] | None:
+  path = folder / 'search.json'
+  return storage.read_json(path) if path.exists() else None
+
+
+def _mean(values: Sequence[Mapping[str, float] | None]) -> dict[str, float] | None:
+  known = [value for value in values if value is not None]
+  if not known:
+    return None
+  return {key: float(np.mean([value[key] for value in known])) for key in known[0]}
+
+
+def _provenance(
+  experiment: Experiment, network: str, records: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+  search = _search(experiment.folder(network)) or {'trials': []}
+  device = jax.devices()[0]
+  is_ensemble = bool(experiment.networks[network]['ensemble'])
+  trial_seconds = sum(trial['wall_seconds'] for trial in search['trials'])
+  return {
+    'device': f'{jax.device_count()} x {device.device_kind}',
+    'config_hash': storage.sha256_json(experiment.fingerprints[network]),
+    'commit': _commit(),
+    'command': shlex.join(sys.argv),
+    'date': datetime.datetime.now(datetime.UTC).date().isoformat(),
+    'wall_seconds': 0.0 if is_ensemble else _training_seconds(records) + trial_seconds,
+    'examples_per_second': None if is_ensemble else max(r['examples_per_second'] for r in records),
+    'versions': {
+      'shallow_jax': shallow_jax.__version__,
+      **{name: importlib.metadata.version(name) for name in PACKAGES},
+    },
+  }
+
+
+def _training_seconds(records: Sequence[Mapping[str, Any]]) -> float:
+  return sum(record['wall_seconds'] for record in records)
+
+
+def _commit() -> str | None:
+  """The commit of the checkout that this code lies in, None where there is none."""
+  folder = pathlib.Path(__file__).parent
+  try:
+    found = subprocess.run(
+      ['git', '-C', str(folder), 'rev-parse', 'HEAD'], capture_output=True, text=True, check=False
+    )
+  except OSError:
+    return None
+  return found.stdout.strip() or None
+
+
+def _shown(error: Mapping[str, Any]) -> str:
+  if error['mean'] is None:
+    return 'unknown, every seed diverged'
+  spread = '' if error['std'] is None else f' ± {error["std"]:.2f}'
+  return f'{error["mean"]:.2f}{spread} %'

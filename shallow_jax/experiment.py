@@ -1,0 +1,146 @@
+"""An experiment in its workdir: where everything lies, and the weights that are finished.
+
+  <workdir>/config.json, lock, data/, report/
+  <network>/fingerprint.json, search.json, result.json (written last: the network is done)
+  <network>/seed-<i>/trained.json, weights/, checkpoints/, metrics.jsonl, TensorBoard events
+  <network>/seed-<i>/logits/<set>/     an ensemble's under <network>/logits/<set>/
+"""
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+import functools
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from shallow_jax import checkpoint
+from shallow_jax import graph
+from shallow_jax import models
+from shallow_jax import predict
+from shallow_jax import run_guard
+from shallow_jax import storage
+from shallow_jax import train
+from shallow_jax.data import dataset as dataset_lib
+
+
+class ExperimentError(RuntimeError):
+  """A workdir that does not hold what a stage needs; its message is one line."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+  """An experiment that was checked and is ready for its stages.
+
+  Attributes:
+    config: complete, as plain dicts.
+    workdir: of this experiment.
+    dataset: loaded.
+    fingerprints: by network, all that its weights depend on (graph.fingerprint).
+    stop: set when somebody asks the run to stop.
+  """
+
+  config: Mapping[str, Any]
+  workdir: pathlib.Path
+  dataset: dataset_lib.Dataset
+  fingerprints: Mapping[str, Mapping[str, Any]]
+  stop: run_guard.StopRequest
+
+  @property
+  def networks(self) -> graph.Networks:
+    """The entries by name."""
+    return self.config['networks']
+
+  def folder(self, network: str, seed: int | None = None) -> pathlib.Path:
+    """The folder of a network, or of one of its seeds."""
+    folder = self.workdir / network
+    return folder if seed is None else folder / f'seed-{seed}'
+
+  def members(self, network: str) -> list[tuple[str, int]]:
+    """The (network, seed) pairs whose logits an ensemble averages; a model's own seeds."""
+    entry = self.networks[network]
+    return [
+      (name, seed)
+      for name in entry['ensemble'] or [network]
+      for seed in range(self.networks[name]['seeds'])
+    ]
+
+
+def save_trained(
+  folder: pathlib.Path,
+  outcome: train.Outcome,
+  *,
+  trial: Mapping[str, Any],
+  target_weights: Sequence[str],
+) -> None:
+  """Keeps a finished seed: its weights, then `trained.json`, which says that it is finished."""
+  if outcome.variables is not None:
+    checkpoint.save(folder / 'weights', outcome.step, outcome.variables, notes={}, keep=1)
+  record = {
+    'status': 'diverged' if outcome.diverged else 'trained',
+    'step': outcome.step,
+    'validation': dict(outcome.validation),
+    'collapsed': outcome.collapsed,
+    'trial': dict(trial),
+    'wall_seconds': outcome.wall_seconds,
+    'examples_per_second': outcome.examples_per_second,
+    'weights_sha256': None if outcome.variables is None else _weights_sha256(outcome.variables),
+    'target_weights': list(target_weights),
+  }
+  storage.write_json(folder / 'trained.json', record)
+  checkpoint.remove_all(folder / 'checkpoints')
+
+
+def read_trained(folder: pathlib.Path) -> dict[str, Any] | None:
+  """What `save_trained` wrote, None where the seed is not finished."""
+  path = folder / 'trained.json'
+  return storage.read_json(path) if path.exists() else None
+
+
+def trained_seeds(experiment: Experiment, network: str) -> dict[int, dict[str, Any]]:
+  """The records of all seeds of a network; ExperimentError where one is not trained yet."""
+  records = {}
+  for seed in range(experiment.networks[network]['seeds']):
+    record = read_trained(experiment.folder(network, seed))
+    if record is None:
+      raise ExperimentError(
+        f'{experiment.folder(network, seed)}: not trained yet; run with --stage=train first'
+      )
+    records[seed] = record
+  return records
+
+
+def load_member(experiment: Experiment, network: str, seed: int) -> predict.Member:
+  """A finished seed, ready to predict; ExperimentError if it diverged or is not trained."""
+  folder = experiment.folder(network, seed)
+  if trained_seeds(experiment, network)[seed]['status'] == 'diverged':
+    raise ExperimentError(f'{folder}: this seed diverged and has no logits to give')
+  dataset = experiment.dataset
+  module = models.build(experiment.networks[network]['model'], len(dataset.class_names))
+  template = _template(module, dataset.input_shape)
+  restored = checkpoint.restore_newest(folder / 'weights', template)
+  if restored is None:
+    raise ExperimentError(f'{folder}: its weights are missing; delete the folder to train it again')
+  return predict.Member(module, restored[0])
+
+
+def weights_of(experiment: Experiment, members: Sequence[tuple[str, int]]) -> list[str]:
+  """The hashes that tell whose logits these are, member by member."""
+  return [
+    trained_seeds(experiment, network)[seed]['weights_sha256'] or 'diverged'
+    for network, seed in members
+  ]
+
+
+@functools.lru_cache(maxsize=64)
+def _template(module: Any, input_shape: tuple[int, ...]) -> Any:
+  return jax.eval_shape(lambda: models.init(module, jax.random.key(0), input_shape))
+
+
+def _weights_sha256(variables: models.Variables) -> str:
+  leaves = jax.tree_util.tree_leaves_with_path(variables)
+  return storage.sha256_arrays({
+    jax.tree_util.keystr(path): np.asarray(jnp.asarray(leaf)) for path, leaf in leaves
+  })

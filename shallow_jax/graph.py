@@ -1,0 +1,182 @@
+"""The graph of an experiment's networks: who needs whom, in which order, and what they depend on."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from shallow_jax import defaults
+from shallow_jax import losses
+from shallow_jax.data import dataset as dataset_lib
+
+Networks = Mapping[str, Mapping[str, Any]]
+
+
+class Target(NamedTuple):
+  """A network whose logits are targets; `seed` where it is one of its seeds that all learn from."""
+
+  network: str
+  seed: int | None
+
+
+class LogitSet(NamedTuple):
+  """A set of the data in a number of views, over which a network's logits are stored."""
+
+  name: str
+  views: int
+
+
+def target(entry: Mapping[str, Any]) -> Target | None:
+  """The network that an entry's `targets` names, None for labels."""
+  if entry['targets'] == 'labels':
+    return None
+  name, _, seed = entry['targets'].partition('/')
+  return Target(name, int(seed) if seed else None)
+
+
+def dependencies(entry: Mapping[str, Any]) -> list[str]:
+  """The networks that must be finished before this one."""
+  teacher = target(entry)
+  names = list(entry['ensemble']) + ([teacher.network] if teacher else [])
+  return names + ([entry['init']] if entry['init'] else [])
+
+
+def order(networks: Networks, only: Sequence[str] = ()) -> list[str]:
+  """The networks named by `only` (all, if empty) and what they need, dependencies first.
+
+  Raises defaults.ConfigError for an unknown network and for a cycle, which it spells out.
+  """
+  done: list[str] = []
+
+  def visit(name: str, path: list[str]) -> None:
+    if name in path:
+      cycle = ' -> '.join([*path[path.index(name) :], name])
+      raise defaults.ConfigError(f'config.networks: a cycle, {cycle}')
+    if name in done:
+      return
+    for needed in dependencies(networks[name]):
+      visit(needed, [*path, name])
+    done.append(name)
+
+  for name in only:
+    defaults.choice(name, list(networks), '--only')
+  for name in only or networks:
+    visit(name, [])
+  return done
+
+
+def check_names(networks: Networks) -> None:
+  """Refuses a graph that can't run: unknown names, losses without targets, cycles."""
+  for name, entry in networks.items():
+    where = f'config.networks.{name}'
+    _check_targets(networks, entry, where)
+    for member in entry['ensemble']:
+      defaults.choice(member, list(networks), f'{where}.ensemble')
+      if networks[member]['ensemble']:
+        raise defaults.ConfigError(f'{where}.ensemble: {member!r} is an ensemble itself')
+  order(networks)
+
+
+def check_examples(networks: Networks, dataset: dataset_lib.Dataset) -> None:
+  """Refuses networks that can't be trained on the data: unknown sets, no labels, too few."""
+  for name, entry in networks.items():
+    if entry['model'] is not None:
+      _check_examples(entry, dataset, f'config.networks.{name}')
+
+
+def student_sets(entry: Mapping[str, Any]) -> list[LogitSet]:
+  """The sets that a student learns from, and the one it is selected by."""
+  return [LogitSet(name, entry['views']) for name in entry['examples']] + [LogitSet('validation', 1)]
+
+
+def fingerprint(
+  networks: Networks, name: str, dataset: Mapping[str, Any], logits: Mapping[str, Any]
+) -> dict[str, Any]:
+  """All that a network's weights depend on, for JSON.
+
+  Its own entry without what is only for show, the data that it sees, and the same of the networks
+  that it depends on. `logits` is the config of the stores that students read.
+  """
+  entry = networks[name]
+  found: dict[str, Any] = {
+    'entry': {key: value for key, value in entry.items() if key not in defaults.PRESENTATION}
+  }
+  if entry['model'] is not None:
+    sets = dict.fromkeys([*entry['examples'], 'validation'])
+    found['data'] = {
+      'name': dataset['name'],
+      'class_names': dataset['class_names'],
+      'constants': dataset['constants'],
+      'splits': {key: dataset['splits'][key] for key in sets},
+      'views': dataset['views'] if entry['views'] > 1 else None,
+    }
+  if target(entry) is not None:
+    found['logits_dtype'] = logits['dtype']
+  found['needs'] = {
+    needed: {
+      'seeds': networks[needed]['seeds'],
+      **fingerprint(networks, needed, dataset, logits),
+    }
+    for needed in dependencies(entry)
+  }
+  return found
+
+
+def trials(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
+  """The settings that `search` asks for, as flat dicts of dotted keys; [{}] without a search."""
+  combinations: list[dict[str, Any]] = [{}]
+  for key, values in _leaves(entry['search'], ''):
+    combinations = [{**chosen, key: value} for chosen in combinations for value in values]
+  return combinations
+
+
+def with_trial(entry: Mapping[str, Any], trial: Mapping[str, Any]) -> dict[str, Any]:
+  """The entry with a trial's settings in place."""
+  changed = dict(entry)
+  for key, value in trial.items():
+    outer, _, inner = key.partition('.')
+    changed[outer] = with_trial(changed[outer], {inner: value}) if inner else value
+  return changed
+
+
+def _leaves(search: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Sequence[Any]]]:
+  for key, value in search.items():
+    if isinstance(value, Mapping):
+      yield from _leaves(value, f'{prefix}{key}.')
+    else:
+      yield prefix + key, value
+
+
+def _check_targets(networks: Networks, entry: Mapping[str, Any], where: str) -> None:
+  teacher = target(entry)
+  if teacher is not None:
+    defaults.choice(teacher.network, ['labels', *networks], f'{where}.targets')
+    count = networks[teacher.network]['seeds']
+    if teacher.seed is not None and teacher.seed >= count:
+      raise defaults.ConfigError(
+        f'{where}.targets: {entry["targets"]!r}, but {teacher.network} has {count} seeds'
+      )
+  if entry['init']:
+    defaults.choice(entry['init'], list(networks), f'{where}.init')
+    if networks[entry['init']]['model'] != entry['model']:
+      raise defaults.ConfigError(f'{where}.init: {entry["init"]!r} has another model')
+  on_logits = entry['loss']['name'] in losses.ON_LOGITS
+  if entry['model'] is not None and on_logits != (teacher is not None):
+    raise defaults.ConfigError(
+      f'{where}: loss {entry["loss"]["name"]!r} does not fit targets {entry["targets"]!r}'
+    )
+
+
+def _check_examples(entry: Mapping[str, Any], dataset: dataset_lib.Dataset, where: str) -> None:
+  count = 0
+  needs_labels = target(entry) is None
+  for name in entry['examples']:
+    defaults.choice(name, list(dataset.splits), f'{where}.examples')
+    split = dataset.splits[name]
+    count += len(split)
+    if name in ('validation', 'test'):
+      raise defaults.ConfigError(f'{where}.examples: {name!r} is never trained on')
+    if needs_labels and (split.arrays['label'] < 0).any():
+      raise defaults.ConfigError(f'{where}.examples: {name!r} has examples without a label')
+  if entry['batch_size'] > count:
+    raise defaults.ConfigError(
+      f'{where}.batch_size: {entry["batch_size"]} is larger than the data, {count} examples'
+    )

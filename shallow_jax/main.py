@@ -1,0 +1,97 @@
+"""The command: `shallow-jax run`, `report`, `verify` (python -m shallow_jax.main is `run`).
+
+Kept short so that everything below can be imported and tested without flags.
+"""
+
+import logging
+import pathlib
+import sys
+
+from absl import app
+from absl import flags
+from ml_collections import config_flags
+
+from shallow_jax import checkpoint
+from shallow_jax import defaults
+from shallow_jax import experiment
+from shallow_jax import logit_store
+from shallow_jax import metric_writer
+from shallow_jax import pipeline
+from shallow_jax import report
+from shallow_jax import run_guard
+from shallow_jax import storage
+from shallow_jax.data import dataset
+
+COMMANDS = ('run', 'report', 'verify')
+EXPECTED_ERRORS = (
+  checkpoint.CheckpointError,
+  defaults.ConfigError,
+  experiment.ExperimentError,
+  logit_store.LogitStoreError,
+  metric_writer.MetricWriterError,
+  run_guard.RunGuardError,
+  storage.StorageError,
+  dataset.DataError,
+)
+
+_CONFIG = config_flags.DEFINE_config_file('config', None, 'An experiment, such as configs/digits.py:smoke')
+_WORKDIR = flags.DEFINE_string('workdir', None, 'Where the run lies or goes')
+_ONLY = flags.DEFINE_list('only', [], 'These networks and what they need; all, if left out')
+_STAGE = flags.DEFINE_enum('stage', 'all', pipeline.STAGES, 'One arrow of the chain alone')
+
+
+def main(argv: list[str]) -> None:
+  """Runs a command; what is wrong with its input is one line and exit code 1."""
+  command, *arguments = argv[1:] or ['run']
+  try:
+    defaults.choice(command, COMMANDS, 'command')
+    if command == 'verify':
+      _verify(arguments)
+    else:
+      _run('report' if command == 'report' else _STAGE.value)
+  except EXPECTED_ERRORS as error:
+    sys.exit(f'shallow-jax: {error}')
+  except run_guard.Stopped as stopped:
+    print(f'shallow-jax: {stopped}; the same command goes on from there', file=sys.stderr)
+    sys.exit(stopped.exit_code)
+
+
+def entry_point() -> None:
+  """The console script."""
+  handler = logging.StreamHandler()
+  handler.setFormatter(logging.Formatter('%(message)s'))
+  logger = logging.getLogger('shallow_jax')
+  logger.addHandler(handler)
+  logger.setLevel(logging.INFO)
+  logger.propagate = False
+  app.run(main, argv=[_shipped_config(argument) for argument in sys.argv])
+
+
+def _run(stage: str) -> None:
+  for flag in (_CONFIG, _WORKDIR):
+    if flag.value is None:
+      raise defaults.ConfigError(f'--{flag.name} is missing')
+  results = pipeline.run(_CONFIG.value, _WORKDIR.value, only=_ONLY.value, stage=stage)
+  print(report.table(results))
+  print(f'\nReport and figures: {pathlib.Path(_WORKDIR.value) / "report"}')
+
+
+def _verify(folders: list[str]) -> None:
+  for folder in folders:
+    spec = logit_store.verify(folder).spec
+    print(f'{folder}: {spec.views} x {spec.num_examples} x {len(spec.class_names)} logits, whole')
+
+
+def _shipped_config(argument: str) -> str:
+  """`--config=configs/digits.py` names the file that ships with the package, if there is no other."""
+  if not argument.startswith('--config='):
+    return argument
+  path, *variant = argument.removeprefix('--config=').split(':')
+  shipped = pathlib.Path(__file__).parent / 'configs' / pathlib.Path(path).name
+  if pathlib.Path(path).exists() or not shipped.exists():
+    return argument
+  return '--config=' + ':'.join([str(shipped), *variant])
+
+
+if __name__ == '__main__':
+  entry_point()

@@ -1,0 +1,92 @@
+"""Networks as pure functions: a Linen module, and the variables that it is applied to.
+
+Variables are a dict of `params`, `batch_stats` (empty without BatchNorm) and `output`, the
+per-class `mean` and `std` [num_classes] that turn a net trained on normalised logits back into one
+that gives logits. Everything outside this folder sees logits only.
+"""
+
+from collections.abc import Mapping
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from shallow_jax.models import conv
+from shallow_jax.models import dense
+
+MODELS: dict[str, type[nn.Module]] = {
+  'dnn': dense.DNN,
+  'shallow': dense.Shallow,
+  'cnn': conv.CNN,
+  'shallow_conv': conv.ShallowConv,
+}
+
+Variables = Mapping[str, Any]
+
+
+def arguments(name: str) -> dict[str, Any]:
+  """The arguments of a model that a config sets, with their defaults."""
+  fields = dataclasses.fields(MODELS[name])
+  skipped = ('num_classes', 'parent', 'name')
+  return {field.name: field.default for field in fields if field.name not in skipped}
+
+
+def build(model: Mapping[str, Any], num_classes: int) -> nn.Module:
+  """Builds the module of a config's `model`: its name and the constructor's arguments."""
+  options = {key: _hashable(value) for key, value in model.items() if key != 'name'}
+  return MODELS[model['name']](num_classes=num_classes, **options)
+
+
+def _hashable(value: Any) -> Any:
+  return tuple(value) if isinstance(value, list) else value
+
+
+def init(
+  module: nn.Module,
+  key: jax.Array,
+  input_shape: tuple[int, ...],
+  output: Mapping[str, jax.Array] | None = None,
+) -> dict[str, Any]:
+  """Draws the variables of a module for inputs [batch, *input_shape]."""
+  x = jnp.zeros((1, *input_shape), jnp.float32)
+  variables = module.init({'params': key}, x, train=False)
+  return {
+    'params': variables['params'],
+    'batch_stats': variables.get('batch_stats', {}),
+    'output': identity_output(module.num_classes) if output is None else dict(output),
+  }
+
+
+def identity_output(num_classes: int) -> dict[str, jax.Array]:
+  """The output transform of a net that was not trained on normalised targets."""
+  return {
+    'mean': jnp.zeros(num_classes, jnp.float32),
+    'std': jnp.ones(num_classes, jnp.float32),
+  }
+
+
+def apply(module: nn.Module, variables: Variables, x: jax.Array) -> jax.Array:
+  """The logits [batch, num_classes] in evaluation mode: no dropout, running statistics."""
+  outputs = module.apply(_collections(variables), x, train=False)
+  return _logits(outputs, variables)
+
+
+def apply_train(
+  module: nn.Module, variables: Variables, x: jax.Array, dropout_key: jax.Array
+) -> tuple[jax.Array, Mapping[str, Any]]:
+  """The logits [batch, num_classes] in training mode, and the updated batch_stats."""
+  outputs, updated = module.apply(
+    _collections(variables), x, train=True, rngs={'dropout': dropout_key}, mutable=['batch_stats']
+  )
+  return _logits(outputs, variables), updated.get('batch_stats', {})
+
+
+def _collections(variables: Variables) -> dict[str, Any]:
+  return {'params': variables['params'], 'batch_stats': variables['batch_stats']}
+
+
+def _logits(outputs: jax.Array, variables: Variables) -> jax.Array:
+  output = variables['output']
+  return outputs.astype(jnp.float32) * output['std'][None, :] + output['mean'][None, :]

@@ -1,0 +1,96 @@
+"""Image nets: the deep CNN and the convolutional shallow student (Ba & Caruana 2014, section 4)."""
+
+from collections.abc import Sequence
+
+from flax import linen as nn
+import jax
+
+from shallow_jax.models import layers
+
+
+class CNN(nn.Module):
+  """A deep CNN, `128c-p-128c-p-128c-p-1000fc` in Table 2.
+
+  Each stage is a convolution ("same"), batch normalisation if asked for, ReLU and a 3x3 max-pool
+  with stride 2; `convs_per_stage` > 1 repeats the convolution before the pool.
+  Maps images [batch, height, width, channels] to logits [batch, num_classes].
+  """
+
+  num_classes: int
+  features: Sequence[int] = (64, 64, 64)
+  kernel_size: int = 5
+  convs_per_stage: int = 1
+  dense: Sequence[int] = (1000,)
+  batch_norm: bool = False
+  dropout: float = 0.0
+  output_init_scale: float = 1.0
+
+  @nn.compact
+  def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+    """Returns the logits [batch, num_classes]."""
+    for maps in self.features:
+      for _ in range(self.convs_per_stage):
+        x = self._convolution(x, maps, train=train)
+      x = layers.hidden_units(self, layers.max_pool(x))
+    x = layers.flatten(x)
+    for width in self.dense:
+      x = nn.relu(nn.Dense(width, kernel_init=layers.HE_NORMAL)(x))
+      x = layers.hidden_units(self, x)
+      x = nn.Dropout(self.dropout)(x, deterministic=not train)
+    return layers.Output(self.num_classes, self.output_init_scale)(x)
+
+  def _convolution(self, x: jax.Array, maps: int, *, train: bool) -> jax.Array:
+    x = layers.Conv(maps, self.kernel_size, use_bias=not self.batch_norm)(x)
+    if self.batch_norm:
+      x = nn.BatchNorm(use_running_average=not train, momentum=0.9)(x)
+    return layers.hidden_units(self, nn.relu(x))
+
+  @property
+  def architecture(self) -> str:
+    """The paper's notation, such as `64c-p-64c-p-1000fc`."""
+    stages = [f'{maps}c' for maps in self.features for _ in range(self.convs_per_stage)]
+    for i in range(len(self.features), 0, -1):
+      stages.insert(i * self.convs_per_stage, 'p')
+    return '-'.join(stages + [f'{width}fc' for width in self.dense])
+
+  @property
+  def depth(self) -> int:
+    """The number of nonlinear layers on the longest path."""
+    return len(self.features) * self.convs_per_stage + len(self.dense)
+
+
+class ShallowConv(nn.Module):
+  """The convolutional shallow student, `128c-p-1200L-30k` in Table 2.
+
+  One convolution and pool, a linear bottleneck and one wide layer of ReLU units.
+  Maps images [batch, height, width, channels] to logits [batch, num_classes].
+  """
+
+  num_classes: int
+  features: int = 64
+  kernel_size: int = 5
+  hidden: int = 30_000
+  bottleneck: int = 1200
+  dropout: float = 0.0
+  input_dropout: float = 0.0
+  output_init_scale: float = 0.01
+
+  @nn.compact
+  def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+    """Returns the logits [batch, num_classes]."""
+    x = nn.Dropout(self.input_dropout)(x, deterministic=not train)
+    x = layers.hidden_units(self, nn.relu(layers.Conv(self.features, self.kernel_size)(x)))
+    x = layers.flatten(layers.hidden_units(self, layers.max_pool(x)))
+    x = layers.WideHidden(self.hidden, self.bottleneck)(x)
+    x = nn.Dropout(self.dropout)(x, deterministic=not train)
+    return layers.Output(self.num_classes, self.output_init_scale)(x)
+
+  @property
+  def architecture(self) -> str:
+    """The paper's notation, such as `64c-p-1200L-30k`."""
+    return f'{self.features}c-p-' + layers.wide_name(self.hidden, self.bottleneck)
+
+  @property
+  def depth(self) -> int:
+    """The number of nonlinear layers on the longest path."""
+    return 2

@@ -1,0 +1,307 @@
+"""Runs an experiment: what is due of each network, in the order of the graph.
+
+  results = pipeline.run(config, 'runs/digits')
+
+A workdir's layout is described in shallow_jax/experiment.py.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+import dataclasses
+import logging
+import pathlib
+from typing import Any
+
+import ml_collections
+import numpy as np
+
+from shallow_jax import data as data_lib
+from shallow_jax import defaults
+from shallow_jax import evaluate
+from shallow_jax import experiment as experiment_lib
+from shallow_jax import graph
+from shallow_jax import metrics
+from shallow_jax import models
+from shallow_jax import report
+from shallow_jax import run_guard
+from shallow_jax import storage
+from shallow_jax import teacher
+from shallow_jax import train
+from shallow_jax.data import dataset as dataset_lib
+from shallow_jax.experiment import Experiment
+
+_log = logging.getLogger(__name__)
+
+STAGES = ('all', 'train', 'logits', 'evaluate', 'report')
+
+
+def run(
+  config: Mapping[str, Any] | ml_collections.ConfigDict,
+  workdir: str | pathlib.Path,
+  *,
+  only: Sequence[str] = (),
+  stage: str = 'all',
+) -> dict[str, Any]:
+  """Does all that is due and returns the results (the content of report/results.json).
+
+  Finished networks are skipped, an interrupted one goes on where it was, one whose settings have
+  changed is refused with the keys that differ.
+
+  Args:
+    config: an experiment; missing keys take their defaults (shallow_jax.defaults).
+    workdir: made if need be; one run at a time.
+    only: these networks and what they need; all if empty.
+    stage: one arrow of the chain alone: train, logits, evaluate or report.
+  """
+  full = defaults.plain(defaults.complete(config))
+  defaults.choice(stage, STAGES, '--stage')
+  workdir = pathlib.Path(workdir)
+  with run_guard.lock(workdir), run_guard.handle_signals() as stop:
+    if stage != 'report':
+      for folder, one_split in split_runs(full, workdir):
+        experiment = prepare(one_split, folder, only=only, stop=stop)
+        for network in graph.order(experiment.networks, only):
+          _advance(experiment, network, stage)
+    return report.write(full, workdir)
+
+
+def split_runs(
+  config: Mapping[str, Any], workdir: pathlib.Path
+) -> Iterator[tuple[pathlib.Path, dict[str, Any]]]:
+  """Workdir and config of each run of an experiment: itself, or one for each of its `splits`."""
+  if not config['splits']:
+    yield workdir, dict(config)
+  for split in config['splits']:
+    data = dict(config['data'], split_seed=split)
+    yield workdir / f'split-{split}', dict(config, data=data, splits=())
+
+
+def prepare(
+  config: Mapping[str, Any],
+  workdir: pathlib.Path,
+  *,
+  only: Sequence[str] = (),
+  stop: run_guard.StopRequest | None = None,
+) -> Experiment:
+  """Loads the data and checks all that can be checked before the first step; trains nothing."""
+  networks, logits = config['networks'], config['logits']
+  if logits['shard_rows'] % logits['batch_size']:
+    raise defaults.ConfigError(
+      f'config.logits: shard_rows {logits["shard_rows"]} is not a multiple of batch_size '
+      f'{logits["batch_size"]}'
+    )
+  graph.check_names(networks)
+  dataset = data_lib.load(config['data'])
+  graph.check_examples(networks, dataset)
+  described = dataset.fingerprint()
+  fingerprints = {
+    name: graph.fingerprint(networks, name, described, logits) for name in networks
+  }
+  experiment = Experiment(
+    config, workdir, dataset, fingerprints, stop or run_guard.StopRequest()
+  )
+  order = graph.order(networks, only)
+  _log_sizes(experiment, order)
+  _refuse_changes(experiment, order)
+  storage.write_json(workdir / 'config.json', config)
+  _save_data(workdir / 'data', dataset, described)
+  return experiment
+
+
+def train_network(experiment: Experiment, network: str) -> None:
+  """Trains what is due of a network: the trials of its search, then its other seeds."""
+  trial = _search(experiment, network)
+  for seed in range(experiment.networks[network]['seeds']):
+    folder = experiment.folder(network, seed)
+    _train_seed(experiment, network, seed, folder, trial)
+
+
+def store_logits(experiment: Experiment, network: str) -> None:
+  """Stores the teacher's logits that a student's seeds need, where they are not there yet."""
+  entry = experiment.networks[network]
+  for seed in range(entry['seeds']):
+    name, members = teacher.members_for(experiment, entry, seed)
+    for logit_set in graph.student_sets(entry):
+      teacher.store(experiment, name, members, logit_set)
+
+
+def _advance(experiment: Experiment, network: str, stage: str) -> None:
+  """Does a network's part of a stage; of all stages one after the other."""
+  if evaluate.is_finished(experiment, network):
+    _log.info('%s: finished before', network)
+    return
+  entry = experiment.networks[network]
+  _begin(experiment, network)
+  if stage in ('all', 'logits') and graph.target(entry) is not None:
+    store_logits(experiment, network)
+  if stage in ('all', 'train') and not entry['ensemble']:
+    train_network(experiment, network)
+  if stage in ('all', 'evaluate'):
+    evaluate.evaluate(experiment, network)
+
+
+def _log_sizes(experiment: Experiment, order: Sequence[str]) -> None:
+  """Says what is about to be trained; building the nets here finds impossible ones early."""
+  dataset = experiment.dataset
+  counts = ', '.join(f'{name} {len(split)}' for name, split in dataset.splits.items())
+  _log.info('%s: %s', dataset.name, counts)
+  for name in order:
+    entry = experiment.networks[name]
+    if entry['ensemble']:
+      _log.info('%-16s ensemble of %s', name, ', '.join(entry['ensemble']))
+      continue
+    module = models.build(entry['model'], len(dataset.class_names))
+    try:
+      size = metrics.size(module, dataset.input_shape)
+    except ValueError as error:
+      raise defaults.ConfigError(f'config.networks.{name}.model: {error}') from error
+    _log.info(
+      '%-16s %-28s %12s weights %9s biases %9s hidden units  %d seeds on %s',
+      name, module.architecture, f'{size["parameters"]["weights"]:,}',
+      f'{size["parameters"]["biases"]:,}', f'{size["hidden_units"]:,}', entry['seeds'],
+      entry['targets'],
+    )
+
+
+def _refuse_changes(experiment: Experiment, order: Sequence[str]) -> None:
+  """Refuses to go on with networks that were begun under other settings, all of them at once."""
+  for name in order:
+    path = experiment.folder(name) / 'fingerprint.json'
+    if not path.exists():
+      continue
+    different = storage.differences(storage.read_json(path), experiment.fingerprints[name])
+    if different:
+      raise experiment_lib.ExperimentError(
+        f'{path.parent} was begun under other settings: {"; ".join(different[:5])}. '
+        'Take another --workdir, or delete that folder to train it anew'
+      )
+
+
+def _save_data(
+  folder: pathlib.Path, dataset: dataset_lib.Dataset, described: Mapping[str, Any]
+) -> None:
+  folder.mkdir(exist_ok=True)
+  storage.write_json(folder / 'fingerprint.json', described)
+  storage.write_json(folder / 'notes.json', dataset.notes)
+  np.savez(folder / 'preprocessing.npz', **dataset.constants)
+
+
+def _begin(experiment: Experiment, network: str) -> None:
+  folder = experiment.folder(network)
+  folder.mkdir(parents=True, exist_ok=True)
+  storage.write_json(folder / 'fingerprint.json', experiment.fingerprints[network])
+
+
+def _search(experiment: Experiment, network: str) -> dict[str, Any]:
+  """The trial that validation prefers, {} without a search. The winner becomes seed 0."""
+  entry, folder = experiment.networks[network], experiment.folder(network)
+  candidates = graph.trials(entry)
+  if candidates == [{}]:
+    return {}
+  path = folder / 'search.json'
+  if not path.exists():
+    folders = [folder / f'trial-{i}' for i in range(len(candidates))]
+    for trial, its_folder in zip(candidates, folders, strict=True):
+      _train_seed(experiment, network, 0, its_folder, trial)
+    storage.write_json(path, _choose(candidates, folders))
+  search = storage.read_json(path)
+  winner = folder / f'trial-{search["chosen"]}'
+  if winner.exists():
+    winner.rename(experiment.folder(network, 0))
+  return search['trials'][search['chosen']]['settings']
+
+
+def _choose(
+  candidates: Sequence[Mapping[str, Any]], folders: Sequence[pathlib.Path]
+) -> dict[str, Any]:
+  """The record of a search: every trial, and the one of least validation error, then loss."""
+  trials = []
+  for settings, folder in zip(candidates, folders, strict=True):
+    record = experiment_lib.read_trained(folder)
+    assert record is not None
+    kept = ('status', 'validation', 'collapsed', 'step', 'wall_seconds')
+    trials.append({'settings': dict(settings), **{key: record[key] for key in kept}})
+  return {'chosen': min(range(len(trials)), key=lambda i: _rank(trials[i])), 'trials': trials}
+
+
+def _rank(trial: Mapping[str, Any]) -> tuple[Any, ...]:
+  if trial['status'] == 'diverged':
+    return (2, 0.0, 0.0)
+  validation = trial['validation']
+  return (int(trial['collapsed']), validation['error'], validation['loss'])
+
+
+def _train_seed(
+  experiment: Experiment,
+  network: str,
+  seed: int,
+  folder: pathlib.Path,
+  trial: Mapping[str, Any],
+) -> None:
+  entry = graph.with_trial(experiment.networks[network], trial)
+  sources = _target_members(experiment, entry, seed)
+  weights = experiment_lib.weights_of(experiment, sources[1]) if sources else []
+  record = experiment_lib.read_trained(folder)
+  if record is not None:
+    if record['target_weights'] != weights:
+      raise experiment_lib.ExperimentError(
+        f'{folder} learned from other weights of {entry["targets"]} than those that are there now; '
+        f'delete {folder.parent} to train it anew'
+      )
+    return
+  problem = _problem(experiment, entry, seed, sources)
+  label = f'{network}/{folder.name}' + ''.join(f' {k.split(".")[-1]} {v:g}' for k, v in trial.items())
+  folder.mkdir(parents=True, exist_ok=True)
+  outcome = train.fit(problem, folder, label=label, stop=experiment.stop)
+  experiment_lib.save_trained(folder, outcome, trial=trial, target_weights=weights)
+  _log.info('%s: %s', label, _described(outcome))
+
+
+def _target_members(
+  experiment: Experiment, entry: Mapping[str, Any], seed: int
+) -> tuple[str, list[tuple[str, int]]] | None:
+  return teacher.members_for(experiment, entry, seed) if graph.target(entry) else None
+
+
+def _problem(
+  experiment: Experiment,
+  entry: Mapping[str, Any],
+  seed: int,
+  sources: tuple[str, list[tuple[str, int]]] | None,
+) -> train.Problem:
+  splits = experiment.dataset.splits
+  examples = dataset_lib.concatenate([splits[name] for name in entry['examples']]).arrays
+  validation = splits['validation'].arrays
+  statistics = None
+  if sources is not None:
+    *sets, validation_set = graph.student_sets(entry)
+    target, statistics = teacher.targets(experiment, *sources, sets)
+    examples = dict(examples, target=target)
+    target, _ = teacher.targets(experiment, *sources, [validation_set])
+    validation = dict(validation, target=target)
+  return train.problem(
+    entry,
+    experiment.dataset,
+    examples,
+    validation,
+    seed=seed,
+    target_statistics=statistics,
+    initial_params=_initial_params(experiment, entry, seed),
+  )
+
+
+def _initial_params(experiment: Experiment, entry: Mapping[str, Any], seed: int) -> Any:
+  if not entry['init']:
+    return None
+  members = experiment.members(entry['init'])
+  name, which = members[seed % len(members)]
+  return experiment_lib.load_member(experiment, name, which).variables['params']
+
+
+def _described(outcome: train.Outcome) -> str:
+  if outcome.diverged:
+    return f'diverged at step {outcome.step}'
+  flag = ', COLLAPSED' if outcome.collapsed else ''
+  return (
+    f'validation error {outcome.validation["error"]:.2f} % at step {outcome.step}{flag}, '
+    f'{outcome.wall_seconds:.1f} s, {outcome.examples_per_second:,.0f} examples/s'
+  )

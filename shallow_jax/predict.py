@@ -1,0 +1,109 @@
+"""A net's logits over a set: into memory, or once and for all into a logit store."""
+
+from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+import functools
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from shallow_jax import logit_store
+from shallow_jax import models
+from shallow_jax.data import dataset as dataset_lib
+
+
+@dataclasses.dataclass(frozen=True)
+class Member:
+  """A trained net: a module and its variables. An ensemble is several."""
+
+  module: nn.Module
+  variables: models.Variables
+
+
+def logits(
+  members: Sequence[Member],
+  dataset: dataset_lib.Dataset,
+  arrays: Mapping[str, Any],
+  *,
+  batch_size: int,
+  view: int = 0,
+) -> np.ndarray:
+  """The members' logits [members, examples, classes] in evaluation mode, float32.
+
+  Every batch has `batch_size` rows, the last one padded, so that one program serves all and a
+  row's logits do not depend on how many rows come with it.
+  """
+  num_examples = len(arrays['id'])
+  blocks = [
+    _block(members, dataset, arrays, np.arange(start, start + batch_size) % num_examples, view)
+    for start in range(0, num_examples, batch_size)
+  ]
+  return np.concatenate(blocks, axis=1)[:, :num_examples]
+
+
+def to_store(
+  members: Sequence[Member],
+  dataset: dataset_lib.Dataset,
+  split: dataset_lib.Split,
+  stores: Sequence[tuple[pathlib.Path, logit_store.Spec]],
+  *,
+  batch_size: int,
+  on_shard: Callable[[logit_store.Shard], None] = lambda shard: None,
+) -> None:
+  """Stores the mean of the members' logits (section 2.3) for every view of a set.
+
+  Only shards that are not there yet are computed.
+
+  Args:
+    members: whose logits are averaged.
+    dataset: for the preprocessing.
+    split: the set.
+    stores: folder and spec of the mean's store, then of each member's where they are kept.
+    batch_size: examples that are computed at once.
+    on_shard: called after each shard; may raise to stop there.
+  """
+  due = {}
+  for folder, spec in stores:
+    due.update({shard.index: shard for shard in logit_store.missing_shards(folder, spec)})
+  for shard in due.values():
+    rows = dataset_lib.take(split.arrays, np.arange(shard.start, shard.stop))
+    views = range(stores[0][1].views)
+    by_member = np.stack(
+      [logits(members, dataset, rows, batch_size=batch_size, view=view) for view in views], axis=1
+    )
+    for (folder, spec), values in zip(stores, [by_member.mean(axis=0), *by_member], strict=False):
+      logit_store.write_shard(folder, spec, shard, values)
+    on_shard(shard)
+  for folder, spec in stores:
+    logit_store.finish(folder, spec, labels=split.arrays['label'])
+
+
+def _block(
+  members: Sequence[Member],
+  dataset: dataset_lib.Dataset,
+  arrays: Mapping[str, Any],
+  indices: np.ndarray,
+  view: int,
+) -> np.ndarray:
+  raw = dataset_lib.take(arrays, indices)
+  views = jnp.full(len(indices), view, jnp.int32) if view else None
+  return np.stack([
+    np.asarray(
+      compiled(member.module, dataset.inputs)(member.variables, dataset.constants, raw, views)
+    )
+    for member in members
+  ])
+
+
+@functools.lru_cache(maxsize=64)
+def compiled(module: nn.Module, inputs: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+  """The compiled function (variables, constants, raw batch, views) -> logits."""
+
+  def forward(variables: Any, constants: Any, raw: Any, views: Any) -> jax.Array:
+    return models.apply(module, variables, inputs(constants, raw, views))
+
+  return jax.jit(forward)

@@ -1,0 +1,102 @@
+"""What validation decides: the step that is kept, when to stop, when to lower the rate."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import flax.struct
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from shallow_jax import losses
+from shallow_jax import metrics
+from shallow_jax import models
+from shallow_jax import predict
+from shallow_jax.data import dataset as dataset_lib
+
+EVALUATION_BATCH = 500
+
+
+@flax.struct.dataclass
+class Selection:
+  """The best weights so far and what stopping early and a plateau schedule remember."""
+
+  best_variables: dict[str, Any]  # empty where the last step is kept
+  best_step: jax.Array
+  best_error: jax.Array
+  best_loss: jax.Array
+  evaluations_since_best: jax.Array
+  rate_factor: jax.Array  # what the plateaus have left of the learning rate
+
+
+def start(entry: Mapping[str, Any], variables: models.Variables) -> Selection:
+  """Nothing evaluated yet."""
+  return Selection(
+    best_variables=jax.tree.map(jnp.copy, dict(variables)) if entry['keep'] == 'best' else {},
+    best_step=jnp.int32(0),
+    best_error=jnp.float32(jnp.inf),
+    best_loss=jnp.float32(jnp.inf),
+    evaluations_since_best=jnp.int32(0),
+    rate_factor=jnp.float32(1),
+  )
+
+
+def update(
+  entry: Mapping[str, Any],
+  selection: Selection,
+  variables: models.Variables,
+  step: int,
+  figures: Mapping[str, float],
+) -> Selection:
+  """Takes an evaluation in: lower error is better, a tie is decided by the loss."""
+  error, loss = np.float32(figures['error']), np.float32(figures['loss'])
+  if (error, loss) < (float(selection.best_error), float(selection.best_loss)):
+    best = jax.tree.map(jnp.copy, dict(variables)) if entry['keep'] == 'best' else {}
+    return selection.replace(
+      best_variables=best,
+      best_step=jnp.int32(step),
+      best_error=jnp.float32(error),
+      best_loss=jnp.float32(loss),
+      evaluations_since_best=jnp.int32(0),
+    )
+  waited = int(selection.evaluations_since_best) + 1
+  selection = selection.replace(evaluations_since_best=jnp.int32(waited))
+  optimizer = entry['optimizer']
+  if optimizer['schedule'] == 'plateau' and waited % optimizer['plateau_evaluations'] == 0:
+    factor = selection.rate_factor * optimizer['decay_factor']
+    return selection.replace(rate_factor=jnp.float32(factor))
+  return selection
+
+
+def stops_early(entry: Mapping[str, Any], selection: Selection) -> bool:
+  """Whether `stop_after_evaluations` have passed without a better one (0: never)."""
+  patience = entry['stop_after_evaluations']
+  return bool(patience) and int(selection.evaluations_since_best) >= patience
+
+
+def evaluate(
+  entry: Mapping[str, Any],
+  module: nn.Module,
+  variables: models.Variables,
+  dataset: dataset_lib.Dataset,
+  arrays: Mapping[str, np.ndarray],
+) -> tuple[dict[str, float], bool]:
+  """A net's figures on validation arrays (`label`, for students `target`), and if it collapsed.
+
+  Figures: `error` in per cent, `loss` by the net's own loss, for logit regression `logit_r2`.
+  Collapsed: one class predicted for every example, or a logit regression whose R² is not above 0.
+  """
+  logits = predict.logits(
+    [predict.Member(module, variables)], dataset, arrays, batch_size=EVALUATION_BATCH
+  )[0]
+  batch = {'label': arrays['label']}
+  if 'target' in arrays:
+    batch['target'] = arrays['target'][:, 0]
+  loss = losses.compute(entry['loss'], jnp.asarray(logits), batch, variables['output']['std'])
+  figures = {'error': metrics.error(logits, batch['label']), 'loss': float(loss)}
+  collapsed = metrics.one_class_predicted(logits)
+  if entry['loss']['name'] == 'logit_l2':
+    figures['logit_r2'] = metrics.r_squared(logits, batch['target'])
+    collapsed = collapsed or not figures['logit_r2'] > 0  # NaN is not above 0 either
+  return figures, collapsed

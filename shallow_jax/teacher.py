@@ -1,0 +1,172 @@
+"""A teacher's logits: computed once into stores, and read back as a student's targets."""
+
+from collections.abc import Mapping, Sequence
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from shallow_jax import experiment as experiment_lib
+from shallow_jax import graph
+from shallow_jax import logit_store
+from shallow_jax import metric_writer
+from shallow_jax import predict
+from shallow_jax.experiment import Experiment
+
+ALIGNMENT_ROWS = 64
+ALIGNMENT_TOLERANCE = 1e-3
+
+
+def members_for(experiment: Experiment, entry: Mapping[str, Any], seed: int) -> tuple[
+  str, list[tuple[str, int]]
+]:
+  """The network and the members whose logits seed `seed` of a student learns from.
+
+  All members of an ensemble; of a plain network one seed, the student's modulo their number.
+  """
+  target = graph.target(entry)
+  assert target is not None
+  members = experiment.members(target.network)
+  if experiment.networks[target.network]['ensemble']:
+    return target.network, members
+  which = target.seed if target.seed is not None else seed % len(members)
+  return target.network, [members[which]]
+
+
+def store(
+  experiment: Experiment,
+  network: str,
+  members: Sequence[tuple[str, int]],
+  logit_set: graph.LogitSet,
+) -> pathlib.Path:
+  """Computes the shards of a store that are not there yet; returns its folder."""
+  folder, spec = _folder(experiment, network, members, logit_set), _spec(experiment, members, logit_set)
+  if logit_store.missing_shards(folder, spec):
+    _compute(experiment, network, members, logit_set, folder, spec)
+  return folder
+
+
+def targets(
+  experiment: Experiment,
+  network: str,
+  members: Sequence[tuple[str, int]],
+  sets: Sequence[graph.LogitSet],
+) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
+  """Stored logits as targets [examples, views, classes], and their mean and std [classes].
+
+  Every store is verified, and must be of these very members, examples, views and preprocessing;
+  64 of its rows are computed again.
+  """
+  stores = []
+  for logit_set in sets:
+    folder = _folder(experiment, network, members, logit_set)
+    if not folder.exists():
+      raise experiment_lib.ExperimentError(
+        f'{folder}: not there yet; run with --stage=logits first'
+      )
+    loaded = logit_store.load(folder, expect=_spec(experiment, members, logit_set))
+    _check_alignment(experiment, members, logit_set, folder, loaded.logits)
+    stores.append(loaded)
+  logits = np.concatenate([np.asarray(each.logits, np.float32) for each in stores], axis=1)
+  statistics = logit_store.statistics([each.manifest for each in stores])
+  return np.ascontiguousarray(logits.transpose(1, 0, 2)), statistics
+
+
+def _compute(
+  experiment: Experiment,
+  network: str,
+  members: Sequence[tuple[str, int]],
+  logit_set: graph.LogitSet,
+  folder: pathlib.Path,
+  spec: logit_store.Spec,
+) -> None:
+  split = experiment.dataset.splits[logit_set.name]
+  options = experiment.config['logits']
+  keep = options['keep_members'] and len(members) > 1
+  member_stores = [
+    (_folder(experiment, name, [(name, seed)], logit_set),
+     _spec(experiment, [(name, seed)], logit_set))
+    for name, seed in (members if keep else ())
+  ]
+  label = f'logits of {network} on {logit_set.name}'
+  with metric_writer.Progress(len(split), 1, label, 0) as progress:
+    predict.to_store(
+      [experiment_lib.load_member(experiment, *member) for member in members],
+      experiment.dataset,
+      split,
+      [(folder, spec), *member_stores],
+      batch_size=options['batch_size'],
+      on_shard=lambda shard: _after_shard(experiment, progress, shard, label),
+    )
+
+
+def _after_shard(
+  experiment: Experiment, progress: metric_writer.Progress, shard: logit_store.Shard, label: str
+) -> None:
+  progress.update(shard.stop, '')
+  if experiment.stop.requested:
+    raise experiment.stop.stopped(f'{label} after row {shard.stop}')
+
+
+def _folder(
+  experiment: Experiment,
+  network: str,
+  members: Sequence[tuple[str, int]],
+  logit_set: graph.LogitSet,
+) -> pathlib.Path:
+  is_ensemble = bool(experiment.networks[network]['ensemble'])
+  owner = experiment.folder(network, None if is_ensemble else members[0][1])
+  views = f'-{logit_set.views}-views' if logit_set.views > 1 else ''
+  return owner / 'logits' / (logit_set.name + views)
+
+
+def _spec(
+  experiment: Experiment, members: Sequence[tuple[str, int]], logit_set: graph.LogitSet
+) -> logit_store.Spec:
+  dataset, options = experiment.dataset, experiment.config['logits']
+  described = dataset.fingerprint()
+  split = dataset.splits[logit_set.name]
+  return logit_store.Spec(
+    views=logit_set.views,
+    num_examples=len(split),
+    class_names=tuple(dataset.class_names),
+    ids_sha256=split.ids_sha256,
+    dtype=options['dtype'],
+    shard_rows=options['shard_rows'],
+    provenance={
+      'set': logit_set.name,
+      'members': [f'{network}/{seed}' for network, seed in members],
+      'weights': experiment_lib.weights_of(experiment, members),
+      'preprocessing': described['constants'],
+      'view_settings': described['views'] if logit_set.views > 1 else None,
+      'logit_batch': options['batch_size'],
+    },
+  )
+
+
+def _check_alignment(
+  experiment: Experiment,
+  members: Sequence[tuple[str, int]],
+  logit_set: graph.LogitSet,
+  folder: pathlib.Path,
+  logits: Any,
+) -> None:
+  """Computes seeded rows of the last view again: a store of the right form may hold wrong rows."""
+  arrays = experiment.dataset.splits[logit_set.name].arrays
+  count = min(ALIGNMENT_ROWS, len(arrays['id']))
+  rows = np.sort(np.random.default_rng(0).choice(len(arrays['id']), count, replace=False))
+  again = predict.logits(
+    [experiment_lib.load_member(experiment, *member) for member in members],
+    experiment.dataset,
+    {key: array[rows] for key, array in arrays.items()},
+    batch_size=experiment.config['logits']['batch_size'],
+    view=logit_set.views - 1,
+  ).mean(axis=0)
+  stored = np.asarray(logits[logit_set.views - 1, rows], np.float32)
+  tolerance = ALIGNMENT_TOLERANCE * max(1.0, float(np.abs(again).max()))
+  wrong = np.flatnonzero(np.abs(stored - again).max(axis=-1) > tolerance)
+  if wrong.size:
+    raise logit_store.LogitStoreError(
+      f'{folder}: row {rows[wrong[0]]} is not what its teacher gives for that example '
+      f'({wrong.size} of {count} rows differ); delete the folder to compute it again'
+    )

@@ -1,0 +1,409 @@
+"""The one loop: fits a network to targets, be they labels or another network's logits."""
+
+from collections.abc import Callable, Mapping
+import dataclasses
+import functools
+import logging
+import pathlib
+import time
+from typing import Any
+
+import flax.struct
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from shallow_jax import checkpoint
+from shallow_jax import losses
+from shallow_jax import metric_writer
+from shallow_jax import models
+from shallow_jax import optimizer as optimizer_lib
+from shallow_jax import run_guard
+from shallow_jax import selection as selection_lib
+from shallow_jax.data import dataset as dataset_lib
+
+_log = logging.getLogger(__name__)
+
+# Data up to this size stay on the device for the whole run; above, each batch is sent.
+RESIDENT_BYTES = 8 * 2**30
+CHECKPOINTS_KEPT = 2
+
+Statistics = tuple[np.ndarray, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+  """What one seed of a network is fitted to.
+
+  Attributes:
+    entry: the network's entry of a complete config (shallow_jax.defaults.NETWORK).
+    module: the net.
+    initial: its variables before the first step.
+    dataset: for the preprocessing; its splits are not looked at.
+    examples: arrays to train on: `input`, `id`, `label`, and for students `target`, float32
+      [examples, views, classes].
+    validation: the same arrays to select by, with one view.
+    seed: draws the order of examples and the dropout.
+  """
+
+  entry: Mapping[str, Any]
+  module: nn.Module
+  initial: models.Variables
+  dataset: dataset_lib.Dataset
+  examples: Mapping[str, np.ndarray]
+  validation: Mapping[str, np.ndarray]
+  seed: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+  """How a training ended: without variables and figures if it `diverged`."""
+
+  variables: models.Variables | None
+  step: int
+  validation: Mapping[str, float]
+  collapsed: bool
+  wall_seconds: float
+  examples_per_second: float
+
+  @property
+  def diverged(self) -> bool:
+    """Whether the loss was no longer finite at `step`."""
+    return self.variables is None
+
+
+@flax.struct.dataclass
+class State:
+  """All that a step changes."""
+
+  step: jax.Array
+  variables: dict[str, Any]
+  opt_state: optax.OptState
+  loss_sum: jax.Array  # over the steps since the last evaluation
+
+
+class Diverged(Exception):  # noqa: N818 (an outcome, not a mistake)
+  """The loss is no longer finite."""
+
+
+def problem(
+  entry: Mapping[str, Any],
+  dataset: dataset_lib.Dataset,
+  examples: Mapping[str, np.ndarray],
+  validation: Mapping[str, np.ndarray],
+  *,
+  seed: int = 0,
+  target_statistics: Statistics | None = None,
+  initial_params: Any = None,
+) -> Problem:
+  """Builds and initialises an entry's model for `fit`.
+
+  Args:
+    entry: as in Problem.
+    dataset: as in Problem.
+    examples: as in Problem.
+    validation: as in Problem.
+    seed: draws the initial weights, the order of examples and the dropout.
+    target_statistics: mean and std [classes] of the targets over the transfer set, for logit L2.
+    initial_params: weights to start from instead of drawn ones.
+  """
+  num_classes = len(dataset.class_names)
+  module = models.build(entry['model'], num_classes)
+  output = output_transform(entry, examples, num_classes, target_statistics)
+  key = jax.random.fold_in(jax.random.key(seed), 0)
+  initial = models.init(module, key, dataset.input_shape, output)
+  if initial_params is not None:
+    initial['params'] = initial_params
+  return Problem(entry, module, initial, dataset, examples, validation, seed)
+
+
+def output_transform(
+  entry: Mapping[str, Any],
+  examples: Mapping[str, np.ndarray],
+  num_classes: int,
+  target_statistics: Statistics | None = None,
+) -> dict[str, jax.Array]:
+  """Mean and std [classes] that a net's outputs are measured in (section 2.2's normalisation).
+
+  The L2 losses regress onto targets of mean 0 and std 1 per class: the logits' own statistics (from
+  the logit store), or those of the one-hot labels. The other losses leave outputs as they are.
+  """
+  name = entry['loss']['name']
+  if not entry['loss']['normalize'] or name not in losses.NORMALISED:
+    return models.identity_output(num_classes)
+  if name == 'logit_l2':
+    assert target_statistics is not None
+    mean, std = target_statistics
+  else:
+    labels = examples['label'] if name == 'label_l2' else examples['target'][:, 0].argmax(axis=-1)
+    one_hot = np.eye(num_classes)[labels]
+    mean, std = one_hot.mean(axis=0), one_hot.std(axis=0)
+  std = np.where(std > 0, std, 1.0)  # a class that never occurs
+  return {'mean': jnp.asarray(mean, jnp.float32), 'std': jnp.asarray(std, jnp.float32)}
+
+
+def fit(
+  problem: Problem,
+  folder: pathlib.Path,
+  *,
+  label: str = '',
+  stop: run_guard.StopRequest | None = None,
+) -> Outcome:
+  """Trains one seed, from the newest checkpoint in `folder` if there is one.
+
+  Continuing gives bit for bit what an uninterrupted run gives. A stop request saves within one
+  call and raises run_guard.Stopped; a loss that is not finite ends the seed without weights.
+  """
+  run = _start(problem, folder)
+  first_step = int(run.state.step)
+  entry = problem.entry
+  with (
+    metric_writer.MetricWriter(folder, initial_step=first_step) as writer,
+    metric_writer.Progress(entry['num_steps'], entry['batch_size'], label, first_step) as progress,
+  ):
+    try:
+      _loop(run, writer, progress, stop or run_guard.StopRequest(), label)
+    except Diverged as error:
+      _log.warning('%s: %s; this seed has no result', label, error)
+      return Outcome(None, int(run.step), {}, False, run.wall_seconds, 0.0)
+  return _outcome(run, first_step)
+
+
+@dataclasses.dataclass
+class _Run:
+  """A training under way."""
+
+  problem: Problem
+  folder: pathlib.Path
+  state: State
+  selection: selection_lib.Selection
+  step: int
+  seconds_before: float  # spent in earlier sittings
+  started: float
+
+  @property
+  def wall_seconds(self) -> float:
+    return self.seconds_before + time.perf_counter() - self.started
+
+
+def _start(problem: Problem, folder: pathlib.Path) -> _Run:
+  optimizer = _optimizer(problem.entry)
+  variables = jax.tree.map(jnp.copy, dict(problem.initial))  # the step donates its state
+  state = State(jnp.int32(0), variables, optimizer.init(variables['params']), jnp.float32(0))
+  selection = selection_lib.start(problem.entry, variables)
+  notes: Mapping[str, Any] = {'wall_seconds': 0.0}
+  restored = checkpoint.restore_newest(folder / 'checkpoints', (state, selection))
+  if restored is not None:
+    (state, selection), notes = restored
+    _log.info('%s continues at step %d', folder, int(state.step))
+  step = int(state.step)
+  return _Run(
+    problem, folder, state, selection, step, notes['wall_seconds'], time.perf_counter()
+  )
+
+
+def _loop(
+  run: _Run,
+  writer: metric_writer.MetricWriter,
+  progress: metric_writer.Progress,
+  stop: run_guard.StopRequest,
+  label: str,
+) -> None:
+  """Step, evaluate, save: in this order, so that a save holds what the evaluation decided."""
+  entry = run.problem.entry
+  feed = _Feed(run.problem)
+  previous_loss: jax.Array | float = 0.0
+  while run.step < entry['num_steps'] and not selection_lib.stops_early(entry, run.selection):
+    run.state, loss = feed.step(run.state, run.selection.rate_factor, run.step)
+    # The loss of the call before: the device works on this one meanwhile.
+    _check_finite(previous_loss, run.step)
+    previous_loss = loss
+    run.step += entry['steps_per_call']
+    progress.update(run.step, '')
+    at_end = run.step >= entry['num_steps']
+    if at_end or run.step % entry['evaluate_every_steps'] == 0:
+      _check_finite(loss, run.step)
+      _evaluate(run, writer, progress)
+    if stop.requested or (run.step % entry['checkpoint_every_steps'] == 0 and not at_end):
+      _check_finite(loss, run.step)
+      writer.flush()
+      _save(run)
+    if stop.requested:
+      raise stop.stopped(f'{label} at step {run.step}')
+
+
+def _check_finite(loss: jax.Array | float, step: int) -> None:
+  if not np.isfinite(float(loss)):
+    raise Diverged(f'the loss is {float(loss)} at step {step}')
+
+
+def _evaluate(
+  run: _Run, writer: metric_writer.MetricWriter, progress: metric_writer.Progress
+) -> None:
+  problem, step = run.problem, run.step
+  interval = problem.entry['evaluate_every_steps']
+  mean_loss = float(run.state.loss_sum) / ((step - 1) % interval + 1)
+  run.state = run.state.replace(loss_sum=jnp.float32(0))
+  figures, _ = selection_lib.evaluate(
+    problem.entry, problem.module, run.state.variables, problem.dataset, problem.validation
+  )
+  writer.write(step, 'train', {'loss': mean_loss})
+  writer.write(step, 'validation', figures)
+  progress.update(step, f'loss {mean_loss:.4g}, validation error {figures["error"]:.2f} %')
+  run.selection = selection_lib.update(
+    problem.entry, run.selection, run.state.variables, step, figures
+  )
+
+
+def _save(run: _Run) -> None:
+  checkpoint.save(
+    run.folder / 'checkpoints',
+    run.step,
+    (run.state, run.selection),
+    notes={'wall_seconds': run.wall_seconds},
+    keep=CHECKPOINTS_KEPT,
+  )
+
+
+def _outcome(run: _Run, first_step: int) -> Outcome:
+  problem = run.problem
+  keeps_best = problem.entry['keep'] == 'best'
+  variables = run.selection.best_variables if keeps_best else run.state.variables
+  step = int(run.selection.best_step) if keeps_best else run.step
+  figures, collapsed = selection_lib.evaluate(
+    problem.entry, problem.module, variables, problem.dataset, problem.validation
+  )
+  seconds = time.perf_counter() - run.started
+  rate = (run.step - first_step) * problem.entry['batch_size'] / seconds
+  return Outcome(variables, step, figures, collapsed, run.wall_seconds, rate)
+
+
+class _Feed:
+  """Feeds the compiled step: data on the device as its arguments, or sent batch by batch."""
+
+  def __init__(self, problem: Problem) -> None:
+    self._problem = problem
+    size = sum(array.nbytes for array in problem.examples.values())
+    self._resident = jax.device_put(dict(problem.examples)) if size <= RESIDENT_BYTES else None
+    self._constants = jax.device_put(problem.dataset.constants)
+    self._compiled = _compiled_step_of(problem)
+    self._rate = np.float32(problem.entry['optimizer']['learning_rate'])
+    self._key = jax.random.fold_in(jax.random.key(problem.seed), 1)
+
+  def step(self, state: State, rate_factor: jax.Array, step: int) -> tuple[State, jax.Array]:
+    """Takes `steps_per_call` steps; returns the new state and the mean loss over them."""
+    indices, views = self._order(step)
+    arrays = self._resident
+    if arrays is None:
+      arrays = dataset_lib.take(self._problem.examples, indices.reshape(-1))
+      indices = np.arange(indices.size, dtype=np.int32).reshape(indices.shape)
+    rate = self._rate * rate_factor
+    return self._compiled(state, self._constants, arrays, indices, views, rate, self._key)
+
+  def _order(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+    """Indices and views [steps_per_call, batch]; an example's views take turns by epoch."""
+    problem, entry = self._problem, self._problem.entry
+    count = len(problem.examples['id'])
+    orders = [
+      dataset_lib.order(count, entry['batch_size'], problem.seed, step + i)
+      for i in range(entry['steps_per_call'])
+    ]
+    indices, epochs = (np.stack(each) for each in zip(*orders, strict=True))
+    return indices, (epochs % entry['views']).astype(np.int32)
+
+
+def _compiled_step_of(problem: Problem) -> Callable[..., tuple[State, jax.Array]]:
+  entry = problem.entry
+  return compiled_step(
+    problem.module,
+    problem.dataset.inputs,
+    tuple(entry['loss'].items()),
+    # Its seeds and learning rates share one program.
+    tuple(dict(entry['optimizer'], learning_rate=1.0).items()),
+    entry['num_steps'],
+    entry['views'],
+  )
+
+
+def _optimizer(entry: Mapping[str, Any]) -> optax.GradientTransformation:
+  return optimizer_lib.build(dict(entry['optimizer'], learning_rate=1.0), entry['num_steps'])
+
+
+@functools.lru_cache(maxsize=32)
+def compiled_step(
+  module: nn.Module,
+  inputs: dataset_lib.Inputs,
+  loss_items: tuple[tuple[str, Any], ...],
+  optimizer_items: tuple[tuple[str, Any], ...],
+  num_steps: int,
+  views: int,
+) -> Callable[..., tuple[State, jax.Array]]:
+  """Compiles the call (state, constants, arrays, indices, views, rate, key) -> (state, loss).
+
+  Indices and views are [steps, batch]: a row a step, the loss is the mean over them.
+  """
+  loss, optimizer = dict(loss_items), optimizer_lib.build(dict(optimizer_items), num_steps)
+
+  def call(
+    state: State, constants: Any, arrays: Any, indices: Any, views_of: Any, rate: Any, key: Any
+  ) -> tuple[State, jax.Array]:
+    def one(state: State, row: tuple[jax.Array, jax.Array]) -> tuple[State, jax.Array]:
+      batch = batch_of(arrays, *row)
+      x = inputs(constants, batch, row[1] if views > 1 else None)
+      return train_step(module, loss, optimizer, state, x, batch, rate, key)
+
+    if len(indices) == 1:  # a scan would make convolutions 11 times slower on CPU
+      return one(state, (indices[0], views_of[0]))
+    state, each = jax.lax.scan(one, state, (indices, views_of))
+    return state, jnp.mean(each)
+
+  return jax.jit(call, donate_argnums=0)
+
+
+def batch_of(arrays: Mapping[str, Any], indices: jax.Array, views: jax.Array) -> dict[str, Any]:
+  """The raw batch of a step; `target` becomes that of each example's view [batch, classes]."""
+  batch = dataset_lib.take(arrays, indices)
+  if 'target' in batch:
+    batch['target'] = jnp.take_along_axis(batch['target'], views[:, None, None], axis=1)[:, 0]
+  return batch
+
+
+def train_step(
+  module: nn.Module,
+  loss: Mapping[str, Any],
+  optimizer: optax.GradientTransformation,
+  state: State,
+  x: jax.Array,
+  batch: Mapping[str, jax.Array],
+  rate: jax.Array,
+  key: jax.Array,
+) -> tuple[State, jax.Array]:
+  """One step of gradient descent; returns the new state and the loss before it.
+
+  Args:
+    module: the net.
+    loss: a config's `loss`.
+    optimizer: of learning rate 1; its updates are multiplied by `rate`.
+    state: before the step.
+    x: [batch, ...] network inputs.
+    batch: `label` and, for students, `target`.
+    rate: the scalar learning rate.
+    key: of the dropout; folded with the step.
+  """
+  dropout_key = jax.random.fold_in(key, state.step)
+
+  def objective(params: Any) -> tuple[jax.Array, Any]:
+    variables = dict(state.variables, params=params)
+    logits, batch_stats = models.apply_train(module, variables, x, dropout_key)
+    return losses.compute(loss, logits, batch, variables['output']['std']), batch_stats
+
+  params = state.variables['params']
+  (value, batch_stats), gradients = jax.value_and_grad(objective, has_aux=True)(params)
+  updates, opt_state = optimizer.update(gradients, state.opt_state, params)
+  updates = jax.tree.map(lambda update: rate * update, updates)
+  variables = dict(
+    state.variables, params=optax.apply_updates(params, updates), batch_stats=batch_stats
+  )
+  return State(state.step + 1, variables, opt_state, state.loss_sum + value), value

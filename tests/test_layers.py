@@ -1,0 +1,153 @@
+"""Pooling and convolution against Flax's and XLA's own, values and gradients."""
+
+import chex
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+import jax.test_util
+import numpy as np
+import pytest
+
+from shallow_jax.models import layers
+
+
+@pytest.fixture(autouse=True)
+def no_rank_promotion():
+  with jax.numpy_rank_promotion('raise'):
+    yield
+
+
+def flax_pool(x):
+  return nn.max_pool(x, (3, 3), strides=(2, 2))
+
+
+def values_and_gradients(function, *inputs, weight):
+  """Returns function(*inputs) and the gradients of its sum, weighted by `weight`."""
+
+  def both(*inputs):
+    values, gradients = jax.vjp(function, *inputs)
+    return values, gradients(weight)
+
+  return jax.jit(both)(*inputs)
+
+
+def pool_case(size, dtype=np.float32):
+  """Returns images [4, *size, 5], half of them full of ties, and weights for the pool's values."""
+  rng = np.random.default_rng(0)
+  x = rng.normal(size=(4, *size, 5))
+  x[2:] = np.round(x[2:])
+  # powers of two: sums of four are exact in bfloat16 too, so that nothing needs a tolerance
+  shape = (4, (size[0] - 3) // 2 + 1, (size[1] - 3) // 2 + 1, 5)
+  weight = 2.0 ** rng.integers(-1, 3, size=shape)
+  return x.astype(dtype), weight.astype(dtype)
+
+
+@pytest.mark.parametrize('size', [(3, 4), (8, 5), (15, 15), (32, 32)])
+@pytest.mark.parametrize('dtype', [jnp.float32, jnp.bfloat16])
+def test_max_pool_and_its_gradient_equal_flax(size, dtype):
+  x, weight = pool_case(size, dtype)
+  actual = values_and_gradients(layers.max_pool, x, weight=weight)
+  expected = values_and_gradients(flax_pool, x, weight=weight)
+  chex.assert_trees_all_equal_shapes_and_dtypes(actual, expected)
+  chex.assert_trees_all_equal(actual, expected)
+
+
+@pytest.mark.parametrize('size', [(9, 8), (4, 7)])
+def test_max_pool_gradient_equals_a_loop(size):
+  x, weight = pool_case(size)
+  values, (gradient,) = values_and_gradients(layers.max_pool, x, weight=weight)
+  expected = np.zeros(x.shape)
+  for b, p, q, c in np.ndindex(*weight.shape):
+    window = x[b, 2 * p : 2 * p + 3, 2 * q : 2 * q + 3, c]
+    i, j = np.unravel_index(np.argmax(window), (3, 3))  # the first of equals, row by row
+    assert values[b, p, q, c] == window.max()
+    expected[b, 2 * p + i, 2 * q + j, c] += weight[b, p, q, c]
+  np.testing.assert_array_equal(gradient, expected)
+
+
+def test_max_pool_gradient_equals_a_difference_quotient():
+  x = np.random.default_rng(0).permutation(5 * 6 * 2).reshape(1, 5, 6, 2) / 10
+  jax.test_util.check_grads(
+      jax.jit(layers.max_pool), (x.astype(np.float32),), order=1, modes=['rev'], rtol=1e-2)
+
+
+def test_max_pool_under_vmap():
+  x, weight = pool_case((8, 8))
+
+  def gradient(pool):  # each image a batch of its own
+    return lambda x, weight: jax.grad(lambda x: (pool(x[None]) * weight[None]).sum())(x)
+
+  actual = jax.jit(jax.vmap(gradient(layers.max_pool)))(x, weight)
+  chex.assert_trees_all_equal(actual, jax.jit(jax.vmap(gradient(flax_pool)))(x, weight))
+
+
+def test_max_pool_lets_nan_through_in_training_too():
+  x = np.zeros((1, 3, 3, 1), np.float32)
+  x[0, 1, 1, 0] = np.nan
+  values, _ = values_and_gradients(layers.max_pool, x, weight=np.ones((1, 1, 1, 1), np.float32))
+  assert np.isnan(values).all()
+
+
+@pytest.mark.parametrize('shape', [(3, 3, 1), (1, 2, 8, 1)])
+def test_max_pool_refuses_what_holds_no_window(shape):
+  with pytest.raises(ValueError, match='max_pool needs'):
+    layers.max_pool(np.zeros(shape))
+
+
+def conv_case(channels, kernel_size):
+  """Returns a Conv's params with a bias that is not zero, images [3, 6, 7, channels], weights."""
+  rng = np.random.default_rng(0)
+  params = {
+      'kernel': rng.normal(size=(kernel_size, kernel_size, channels, 4)),
+      'bias': rng.normal(size=4)}
+  arrays = {'params': params}, rng.normal(size=(3, 6, 7, channels)), rng.normal(size=(3, 6, 7, 4))
+  return jax.tree.map(lambda array: array.astype(np.float32), arrays)
+
+
+@pytest.mark.parametrize(
+    ('channels', 'kernel_size'), [(1, 3), (3, 2), (3, 3), (3, 5), (4, 5), (5, 2), (5, 5)])
+def test_conv_and_its_gradients_equal_xla(channels, kernel_size):
+  params, x, weight = conv_case(channels, kernel_size)
+  conv, flax_conv = layers.Conv(4, kernel_size), nn.Conv(4, (kernel_size, kernel_size))
+  actual = values_and_gradients(conv.apply, params, x, weight=weight)
+  expected = values_and_gradients(flax_conv.apply, params, x, weight=weight)
+  chex.assert_trees_all_close(actual, expected, rtol=1e-5, atol=1e-4)
+
+
+def test_conv_kernel_gradient_equals_a_loop():
+  params, x, weight = conv_case(channels=3, kernel_size=3)
+  _, (gradient, _) = values_and_gradients(layers.Conv(4, 3).apply, params, x, weight=weight)
+  padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+  for i, j in np.ndindex(3, 3):
+    expected = np.einsum('bhwi,bhwo->io', padded[:, i : i + 6, j : j + 7], weight)
+    np.testing.assert_allclose(gradient['params']['kernel'][i, j], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_conv_under_vmap():
+  params, x, weight = conv_case(channels=3, kernel_size=3)
+  several = jax.tree.map(lambda leaf: np.stack([leaf, 2 * leaf]), params)
+  conv = layers.Conv(4, 3)
+
+  def gradient(params):
+    return jax.grad(lambda params: (jnp.square(conv.apply(params, x)) * weight).sum())(params)
+
+  actual = jax.jit(jax.vmap(gradient))(several)
+  expected = [jax.jit(gradient)(jax.tree.map(lambda leaf: leaf[i], several)) for i in (0, 1)]
+  expected = jax.tree.map(lambda *leaves: np.stack(leaves), *expected)
+  chex.assert_trees_all_close(actual, expected, rtol=1e-4, atol=1e-3)
+
+
+def test_conv_starts_with_he_variance_and_no_bias():
+  params = layers.Conv(64).init(jax.random.key(0), np.zeros((1, 2, 2, 16)))['params']
+  chex.assert_shape(params['kernel'], (5, 5, 16, 64))
+  np.testing.assert_allclose(params['kernel'].std(), np.sqrt(2 / (25 * 16)), rtol=0.02)
+  np.testing.assert_array_equal(params['bias'], np.zeros(64))
+  bare = layers.Conv(2, 3, use_bias=False)
+  shapes = jax.eval_shape(bare.init, jax.random.key(0), np.zeros((1, 2, 2, 1)))
+  assert set(shapes['params']) == {'kernel'}
+
+
+def test_conv_in_bfloat16():
+  params, x, weight = jax.tree.map(lambda a: a.astype(jnp.bfloat16), conv_case(3, 3))
+  values, gradients = values_and_gradients(layers.Conv(4, 3).apply, params, x, weight=weight)
+  chex.assert_trees_all_equal_shapes_and_dtypes((values, gradients), (weight, (params, x)))

@@ -11,13 +11,20 @@
 . "$(dirname -- "${BASH_SOURCE[0]}")/setup_venv.sh"
 
 code=0
+failed=''
 check() {
   echo "== $*"
-  "$venv/bin/python" -m "$@" || { local failed=$?; [ "$code" -ne 0 ] || code=$failed; }
+  "$venv/bin/python" -m "$@" || fail $? "$1"
+}
+
+fail() {
+  [ "$code" -ne 0 ] || code=$1
+  failed+=" $2"
 }
 
 setup_venv test
 check ruff check
 check pyrefly check --python-interpreter-path="$venv/bin/python"
 check pytest "$@"
+[ "$code" -eq 0 ] || echo "== FAILED:$failed" >&2
 exit "$code"

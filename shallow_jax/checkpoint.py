@@ -27,10 +27,10 @@ def save(folder: pathlib.Path, step: int, tree: Any, *, notes: Mapping[str, Any]
   """Saves a tree of arrays as `folder/<step>`, then drops all but the newest `keep` steps."""
   path = folder / str(step)
   _remove(folder, step)
-  ocp.save(path, tree)
+  ocp.save(path.absolute(), tree)
   files = {str(file.relative_to(path)): storage.sha256_file(file) for file in _files(path)}
   manifest = {'step': step, 'files': files, 'arrays': _description(tree), 'notes': dict(notes)}
-  storage.write_json(_manifest_path(folder, step), manifest)
+  storage.write_sealed_json(_manifest_path(folder, step), manifest)
   for old in steps(folder)[keep:]:
     _remove(folder, old)
 
@@ -72,14 +72,14 @@ def restore_newest(
 
 def restore(folder: pathlib.Path, step: int, template: Any) -> tuple[Any, dict[str, Any]]:
   """One step as a tree like `template` (arrays or jax.ShapeDtypeStruct), and its notes."""
-  manifest = storage.read_json(_manifest_path(folder, step))
+  manifest = storage.read_sealed_json(_manifest_path(folder, step))
   path = folder / str(step)
   _verify(path, manifest)
   different = storage.differences(manifest['arrays'], _description(template))
   if different:
     raise CheckpointError(f'{path} holds another network: {"; ".join(different[:3])}')
   abstract = jax.tree.map(_abstract, template)
-  return ocp.load(path, abstract), manifest['notes']
+  return ocp.load(path.absolute(), abstract), manifest['notes']
 
 
 def _verify(path: pathlib.Path, manifest: Mapping[str, Any]) -> None:

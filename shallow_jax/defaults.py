@@ -70,7 +70,7 @@ NETWORK = dict(
   evaluate_every_steps=100,
   checkpoint_every_steps=1000,
   stop_after_evaluations=0,  # early stopping: evaluations without a better one; 0: never
-  keep='best',  # the step with the best validation, or the last
+  select='error',  # validation chooses step and trial by error (ties by loss) or by loss; or last
   label='',  # how the report calls it; '': its name
   paper=None,  # dict(value=15.1, source='Table 2'): the paper's figure for this row
 )
@@ -192,7 +192,7 @@ def _network(entry: Mapping[str, Any], where: str) -> dict[str, Any]:
     full['paper'] = _merge(PAPER, full['paper'], f'{where}.paper')
   choice(full['loss']['name'], losses.ON_LABELS + losses.ON_LOGITS, f'{where}.loss.name')
   choice(full['optimizer']['schedule'], optimizer.SCHEDULES, f'{where}.optimizer.schedule')
-  choice(full['keep'], ('best', 'last'), f'{where}.keep')
+  choice(full['select'], ('error', 'loss', 'last'), f'{where}.select')
   _check_search(full['search'], full, f'{where}.search')
   _check_numbers(full, where)
   return full

@@ -18,7 +18,6 @@ import jax.numpy as jnp
 import numpy as np
 
 import shallow_jax
-
 from shallow_jax import experiment as experiment_lib
 from shallow_jax import graph
 from shallow_jax import metrics

@@ -197,6 +197,11 @@ def _file_name(spec: Spec, shard: Shard) -> str:
   return f'shard-{shard.index:05d}-of-{spec.num_shards:05d}.npy'
 
 
+def is_finished(folder: str | os.PathLike[str]) -> bool:
+  """Return whether a store has its manifest; one that was stopped after its last shard has not."""
+  return os.path.lexists(pathlib.Path(folder) / _MANIFEST)
+
+
 def missing_shards(
   folder: str | os.PathLike[str], spec: Spec, *, repair: bool = False
 ) -> list[Shard]:
@@ -219,7 +224,7 @@ def missing_shards(
   if repair:
     _remove_broken_manifest(folder)
   done = _done(folder, spec)
-  if len(done) < spec.num_shards and _is_finished(folder) and not repair:
+  if len(done) < spec.num_shards and is_finished(folder) and not repair:
     raise LogitStoreError(f'{folder}: damaged: {_undone(spec, done)}; repair computes them again')
   return [shard for shard in shards(spec) if shard.index not in done]
 
@@ -234,14 +239,10 @@ def _make(folder: pathlib.Path) -> None:
 
 def _remove_broken_manifest(folder: pathlib.Path) -> None:
   try:
-    if _is_finished(folder):
+    if is_finished(folder):
       _read_manifest(folder)
   except LogitStoreError:
     (folder / _MANIFEST).unlink()
-
-
-def _is_finished(folder: pathlib.Path) -> bool:
-  return os.path.lexists(folder / _MANIFEST)
 
 
 def _undone(spec: Spec, done: Mapping[int, Record]) -> str:
@@ -254,7 +255,7 @@ def _done(folder: pathlib.Path, spec: Spec) -> dict[int, Record]:
   """Return the records of the shards whose file is the one that was noted."""
   # The order matters: a writer that finishes meanwhile removes the sidecars after the manifest.
   sidecars = _read_sidecars(folder, spec)
-  manifest = _read_manifest(folder) if _is_finished(folder) else None
+  manifest = _read_manifest(folder) if is_finished(folder) else None
   if manifest is not None:
     _check_spec(manifest.spec, spec, folder)
   done = {}
@@ -401,7 +402,7 @@ def finish(
   done = _done(folder, spec)
   missing = spec.num_shards - len(done)
   _check(not missing, f'{folder}: {missing} shards are missing: {_undone(spec, done)}')
-  old = _read_manifest(folder) if _is_finished(folder) else None
+  old = _read_manifest(folder) if is_finished(folder) else None
   records = tuple(done[i] for i in range(spec.num_shards))
   if labels is not None:
     accuracy = _measured_accuracy(_mapped(folder, spec), labels)
@@ -499,7 +500,7 @@ def load(
       differing field is named).
   """
   folder = pathlib.Path(folder)
-  if expect is not None and _is_finished(folder):
+  if expect is not None and is_finished(folder):
     _check_spec(_read_manifest(folder).spec, expect, folder)
   manifest = verify(folder)
   spec = manifest.spec
@@ -518,7 +519,7 @@ def verify(folder: str | os.PathLike[str]) -> Manifest:
     LogitStoreError: naming the first damaged file, or the field of the manifest that is wrong.
   """
   folder = pathlib.Path(folder)
-  _check(_is_finished(folder), f'{folder}: no {_MANIFEST}: the store is missing or not finished')
+  _check(is_finished(folder), f'{folder}: no {_MANIFEST}: the store is missing or not finished')
   manifest = _read_manifest(folder)
   spec = manifest.spec
   for record, shard in zip(manifest.shards, shards(spec), strict=True):

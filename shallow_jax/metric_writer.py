@@ -50,9 +50,9 @@ class MetricWriter:
     try:
       self._folder.mkdir(parents=True, exist_ok=True)
       _drop_lines_after(self._path, initial_step)
-      self._lines = open(self._path, 'ab', buffering=0)  # noqa: SIM115 (closed by close)
     except OSError as error:
       raise MetricWriterError(f'{self._path}: can not be written: {error.strerror}') from error
+    self._lines = _opened(self._path)
 
   def write(self, step: int, kind: str, values: Mapping[str, float]) -> None:
     """Append one line; it is with the operating system when this returns.
@@ -126,6 +126,14 @@ def _replace(path: pathlib.Path, data: bytes) -> None:
     partial.unlink(missing_ok=True)
 
 
+def _opened(path: pathlib.Path) -> BinaryIO:
+  """Return a file to append to; without a buffer, what is written is the system's at once."""
+  try:
+    return open(path, 'ab', buffering=0)
+  except OSError as error:
+    raise MetricWriterError(f'{path}: can not be written: {error.strerror}') from error
+
+
 def _append(file: BinaryIO, data: bytes) -> None:
   try:
     left = memoryview(data)
@@ -143,8 +151,7 @@ def _new_events(folder: pathlib.Path, initial_step: int) -> BinaryIO:
   last two minutes in memory and swallows the error of a full disk.
   """
   events = _proto('event_pb2')
-  path = folder / f'events.out.tfevents.{time.time_ns():020d}.{os.getpid()}'
-  file = open(path, 'xb', buffering=0)  # noqa: SIM115 (closed by close)
+  file = _opened(folder / f'events.out.tfevents.{time.time_ns():020d}.{os.getpid()}')
   _append(file, _record(events.Event(wall_time=time.time(), file_version='brain.Event:2')))
   start = events.SessionLog(status=events.SessionLog.START)
   step = initial_step + 1 if initial_step else 0

@@ -8,10 +8,10 @@ import statistics
 import time
 from typing import Any
 
+from flax import linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
 
 
 def error(logits: np.ndarray, labels: np.ndarray) -> float:

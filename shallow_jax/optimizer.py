@@ -43,7 +43,7 @@ def schedule(optimizer: Mapping[str, Any], num_steps: int) -> optax.Schedule:
   elif name == 'step':
     steps = [int(fraction * num_steps) - warmup for fraction in optimizer['decay_at']]
     main = optax.piecewise_constant_schedule(
-      rate, {step: optimizer['decay_factor'] for step in steps}
+      rate, dict.fromkeys(steps, optimizer['decay_factor'])
     )
   elif name in ('constant', 'plateau'):
     main = optax.constant_schedule(rate)

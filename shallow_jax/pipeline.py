@@ -6,7 +6,6 @@ A workdir's layout is described in shallow_jax/experiment.py.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-import dataclasses
 import logging
 import pathlib
 from typing import Any
@@ -21,8 +20,10 @@ from shallow_jax import experiment as experiment_lib
 from shallow_jax import graph
 from shallow_jax import metrics
 from shallow_jax import models
+from shallow_jax import problem as problem_lib
 from shallow_jax import report
 from shallow_jax import run_guard
+from shallow_jax import selection
 from shallow_jax import storage
 from shallow_jax import teacher
 from shallow_jax import train
@@ -56,6 +57,7 @@ def run(
   defaults.choice(stage, STAGES, '--stage')
   workdir = pathlib.Path(workdir)
   with run_guard.lock(workdir), run_guard.handle_signals() as stop:
+    storage.remove_temporary(workdir)
     if stage != 'report':
       for folder, one_split in split_runs(full, workdir):
         experiment = prepare(one_split, folder, only=only, stop=stop)
@@ -202,7 +204,7 @@ def _search(experiment: Experiment, network: str) -> dict[str, Any]:
     folders = [folder / f'trial-{i}' for i in range(len(candidates))]
     for trial, its_folder in zip(candidates, folders, strict=True):
       _train_seed(experiment, network, 0, its_folder, trial)
-    storage.write_json(path, _choose(candidates, folders))
+    storage.write_json(path, _choose(entry, candidates, folders))
   search = storage.read_json(path)
   winner = folder / f'trial-{search["chosen"]}'
   if winner.exists():
@@ -211,23 +213,25 @@ def _search(experiment: Experiment, network: str) -> dict[str, Any]:
 
 
 def _choose(
-  candidates: Sequence[Mapping[str, Any]], folders: Sequence[pathlib.Path]
+  entry: Mapping[str, Any],
+  candidates: Sequence[Mapping[str, Any]],
+  folders: Sequence[pathlib.Path],
 ) -> dict[str, Any]:
-  """The record of a search: every trial, and the one of least validation error, then loss."""
+  """The record of a search: every trial, and which of them validation prefers."""
   trials = []
   for settings, folder in zip(candidates, folders, strict=True):
     record = experiment_lib.read_trained(folder)
     assert record is not None
     kept = ('status', 'validation', 'collapsed', 'step', 'wall_seconds')
     trials.append({'settings': dict(settings), **{key: record[key] for key in kept}})
-  return {'chosen': min(range(len(trials)), key=lambda i: _rank(trials[i])), 'trials': trials}
+  chosen = min(range(len(trials)), key=lambda i: _rank(entry, trials[i]))
+  return {'chosen': chosen, 'trials': trials}
 
 
-def _rank(trial: Mapping[str, Any]) -> tuple[Any, ...]:
+def _rank(entry: Mapping[str, Any], trial: Mapping[str, Any]) -> tuple[float, ...]:
   if trial['status'] == 'diverged':
-    return (2, 0.0, 0.0)
-  validation = trial['validation']
-  return (int(trial['collapsed']), validation['error'], validation['loss'])
+    return (2,)
+  return (int(trial['collapsed']), *selection.rank(entry, trial['validation']))
 
 
 def _train_seed(
@@ -267,7 +271,7 @@ def _problem(
   entry: Mapping[str, Any],
   seed: int,
   sources: tuple[str, list[tuple[str, int]]] | None,
-) -> train.Problem:
+) -> problem_lib.Problem:
   splits = experiment.dataset.splits
   examples = dataset_lib.concatenate([splits[name] for name in entry['examples']]).arrays
   validation = splits['validation'].arrays
@@ -278,7 +282,7 @@ def _problem(
     examples = dict(examples, target=target)
     target, _ = teacher.targets(experiment, *sources, [validation_set])
     validation = dict(validation, target=target)
-  return train.problem(
+  return problem_lib.build(
     entry,
     experiment.dataset,
     examples,

@@ -6,10 +6,10 @@ import functools
 import pathlib
 from typing import Any
 
+from flax import linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
 
 from shallow_jax import logit_store
 from shallow_jax import models

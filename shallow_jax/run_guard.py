@@ -16,7 +16,7 @@ import signal
 import socket
 import sys
 import threading
-from typing import IO
+from typing import BinaryIO
 
 from shallow_jax import storage
 
@@ -50,15 +50,17 @@ def lock(workdir: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
       fcntl.flock(file, fcntl.LOCK_UN)
 
 
-def _opened_lock(workdir: pathlib.Path) -> IO[str]:
+def _opened_lock(workdir: pathlib.Path) -> BinaryIO:
   try:
     workdir.mkdir(parents=True, exist_ok=True)
-    return open(workdir / _LOCK_NAME, 'a+')  # 'a': a lost race must not wipe the owner's line
+    # 'a': a lost race must not wipe the owner's line. No buffer: on a full disk, closing would
+    # try to write it again.
+    return open(workdir / _LOCK_NAME, 'a+b', buffering=0)
   except OSError as error:
     raise RunGuardError(f'workdir {workdir} can not be written: {error.strerror}') from error
 
 
-def _take(file: IO[str], workdir: pathlib.Path) -> None:
+def _take(file: BinaryIO, workdir: pathlib.Path) -> None:
   try:
     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
   except BlockingIOError as error:
@@ -67,7 +69,7 @@ def _take(file: IO[str], workdir: pathlib.Path) -> None:
     raise RunGuardError(f'workdir {workdir} can not be locked: {error.strerror}') from error
 
 
-def _owner(file: IO[str]) -> str:
+def _owner(file: BinaryIO) -> str:
   try:
     file.seek(0)
     owner = json.loads(file.read())
@@ -76,7 +78,7 @@ def _owner(file: IO[str]) -> str:
     return 'another process that has just started'
 
 
-def _write_owner(file: IO[str], workdir: pathlib.Path) -> None:
+def _write_owner(file: BinaryIO, workdir: pathlib.Path) -> None:
   owner = dict(
     pid=os.getpid(),
     host=socket.gethostname(),
@@ -85,8 +87,7 @@ def _write_owner(file: IO[str], workdir: pathlib.Path) -> None:
   )
   try:
     file.truncate(0)
-    file.write(storage.canonical_json(owner) + '\n')
-    file.flush()
+    file.write(storage.canonical_json(owner).encode() + b'\n')
   except OSError as error:
     raise RunGuardError(f'workdir {workdir} can not be written: {error.strerror}') from error
 

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-import flax.struct
 from flax import linen as nn
+import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -33,7 +33,7 @@ class Selection:
 def start(entry: Mapping[str, Any], variables: models.Variables) -> Selection:
   """Nothing evaluated yet."""
   return Selection(
-    best_variables=jax.tree.map(jnp.copy, dict(variables)) if entry['keep'] == 'best' else {},
+    best_variables=_kept(entry, variables),
     best_step=jnp.int32(0),
     best_error=jnp.float32(jnp.inf),
     best_loss=jnp.float32(jnp.inf),
@@ -49,15 +49,15 @@ def update(
   step: int,
   figures: Mapping[str, float],
 ) -> Selection:
-  """Takes an evaluation in: lower error is better, a tie is decided by the loss."""
-  error, loss = np.float32(figures['error']), np.float32(figures['loss'])
-  if (error, loss) < (float(selection.best_error), float(selection.best_loss)):
-    best = jax.tree.map(jnp.copy, dict(variables)) if entry['keep'] == 'best' else {}
+  """Takes an evaluation in."""
+  best = {'error': float(selection.best_error), 'loss': float(selection.best_loss)}
+  new = {key: float(np.float32(figures[key])) for key in best}
+  if rank(entry, new) < rank(entry, best):
     return selection.replace(
-      best_variables=best,
+      best_variables=_kept(entry, variables),
       best_step=jnp.int32(step),
-      best_error=jnp.float32(error),
-      best_loss=jnp.float32(loss),
+      best_error=jnp.float32(new['error']),
+      best_loss=jnp.float32(new['loss']),
       evaluations_since_best=jnp.int32(0),
     )
   waited = int(selection.evaluations_since_best) + 1
@@ -67,6 +67,13 @@ def update(
     factor = selection.rate_factor * optimizer['decay_factor']
     return selection.replace(rate_factor=jnp.float32(factor))
   return selection
+
+
+def rank(entry: Mapping[str, Any], figures: Mapping[str, float]) -> tuple[float, ...]:
+  """Less is better: the loss where an entry selects by it, else the error and then the loss."""
+  if entry['select'] == 'loss':
+    return (figures['loss'],)
+  return (figures['error'], figures['loss'])
 
 
 def stops_early(entry: Mapping[str, Any], selection: Selection) -> bool:
@@ -100,3 +107,7 @@ def evaluate(
     figures['logit_r2'] = metrics.r_squared(logits, batch['target'])
     collapsed = collapsed or not figures['logit_r2'] > 0  # NaN is not above 0 either
   return figures, collapsed
+
+
+def _kept(entry: Mapping[str, Any], variables: models.Variables) -> dict[str, Any]:
+  return {} if entry['select'] == 'last' else jax.tree.map(jnp.copy, dict(variables))

@@ -115,13 +115,20 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     StorageError: naming the file, and the line and column where it is broken. A key that is there
       twice, NaN and infinity count as broken.
   """
+  data = _read_bytes(path)
   try:
-    text = pathlib.Path(path).read_bytes().decode()
-    return json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_refuse_constant)
-  except OSError as error:
-    raise StorageError(f'{path}: could not be read: {error.strerror}') from error
+    return json.loads(
+      data.decode(), object_pairs_hook=_unique_keys, parse_constant=_refuse_constant
+    )
   except (ValueError, RecursionError) as error:
     raise StorageError(f'{path}: broken JSON: {error}') from error
+
+
+def _read_bytes(path: str | os.PathLike[str]) -> bytes:
+  try:
+    return pathlib.Path(path).read_bytes()
+  except OSError as error:
+    raise StorageError(f'{path}: could not be read: {error.strerror}') from error
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -162,7 +169,7 @@ def check_seal(path: str | os.PathLike[str], value: Mapping[str, Any]) -> None:
   """
   content = {key: item for key, item in value.items() if key != SEAL}
   # Some changes keep the value (1e-05 and 1E-05), so the text counts too.
-  same_text = pathlib.Path(path).read_bytes() == _json_text(path, value).encode()
+  same_text = _read_bytes(path) == _json_text(path, value).encode()
   if value.get(SEAL) != sha256_json(content) or not same_text:
     raise StorageError(f'{path}: changed since it was written: its content has another sha256')
 

@@ -40,8 +40,9 @@ def store(
   logit_set: graph.LogitSet,
 ) -> pathlib.Path:
   """Computes the shards of a store that are not there yet; returns its folder."""
-  folder, spec = _folder(experiment, network, members, logit_set), _spec(experiment, members, logit_set)
-  if logit_store.missing_shards(folder, spec):
+  folder = _folder(experiment, network, members, logit_set)
+  spec = _spec(experiment, members, logit_set)
+  if logit_store.missing_shards(folder, spec) or not logit_store.is_finished(folder):
     _compute(experiment, network, members, logit_set, folder, spec)
   return folder
 

@@ -8,8 +8,8 @@ import pathlib
 import time
 from typing import Any
 
-import flax.struct
 from flax import linen as nn
+import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,6 +20,7 @@ from shallow_jax import losses
 from shallow_jax import metric_writer
 from shallow_jax import models
 from shallow_jax import optimizer as optimizer_lib
+from shallow_jax import problem as problem_lib
 from shallow_jax import run_guard
 from shallow_jax import selection as selection_lib
 from shallow_jax.data import dataset as dataset_lib
@@ -29,32 +30,6 @@ _log = logging.getLogger(__name__)
 # Data up to this size stay on the device for the whole run; above, each batch is sent.
 RESIDENT_BYTES = 8 * 2**30
 CHECKPOINTS_KEPT = 2
-
-Statistics = tuple[np.ndarray, np.ndarray]
-
-
-@dataclasses.dataclass(frozen=True)
-class Problem:
-  """What one seed of a network is fitted to.
-
-  Attributes:
-    entry: the network's entry of a complete config (shallow_jax.defaults.NETWORK).
-    module: the net.
-    initial: its variables before the first step.
-    dataset: for the preprocessing; its splits are not looked at.
-    examples: arrays to train on: `input`, `id`, `label`, and for students `target`, float32
-      [examples, views, classes].
-    validation: the same arrays to select by, with one view.
-    seed: draws the order of examples and the dropout.
-  """
-
-  entry: Mapping[str, Any]
-  module: nn.Module
-  initial: models.Variables
-  dataset: dataset_lib.Dataset
-  examples: Mapping[str, np.ndarray]
-  validation: Mapping[str, np.ndarray]
-  seed: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,64 +63,8 @@ class Diverged(Exception):  # noqa: N818 (an outcome, not a mistake)
   """The loss is no longer finite."""
 
 
-def problem(
-  entry: Mapping[str, Any],
-  dataset: dataset_lib.Dataset,
-  examples: Mapping[str, np.ndarray],
-  validation: Mapping[str, np.ndarray],
-  *,
-  seed: int = 0,
-  target_statistics: Statistics | None = None,
-  initial_params: Any = None,
-) -> Problem:
-  """Builds and initialises an entry's model for `fit`.
-
-  Args:
-    entry: as in Problem.
-    dataset: as in Problem.
-    examples: as in Problem.
-    validation: as in Problem.
-    seed: draws the initial weights, the order of examples and the dropout.
-    target_statistics: mean and std [classes] of the targets over the transfer set, for logit L2.
-    initial_params: weights to start from instead of drawn ones.
-  """
-  num_classes = len(dataset.class_names)
-  module = models.build(entry['model'], num_classes)
-  output = output_transform(entry, examples, num_classes, target_statistics)
-  key = jax.random.fold_in(jax.random.key(seed), 0)
-  initial = models.init(module, key, dataset.input_shape, output)
-  if initial_params is not None:
-    initial['params'] = initial_params
-  return Problem(entry, module, initial, dataset, examples, validation, seed)
-
-
-def output_transform(
-  entry: Mapping[str, Any],
-  examples: Mapping[str, np.ndarray],
-  num_classes: int,
-  target_statistics: Statistics | None = None,
-) -> dict[str, jax.Array]:
-  """Mean and std [classes] that a net's outputs are measured in (section 2.2's normalisation).
-
-  The L2 losses regress onto targets of mean 0 and std 1 per class: the logits' own statistics (from
-  the logit store), or those of the one-hot labels. The other losses leave outputs as they are.
-  """
-  name = entry['loss']['name']
-  if not entry['loss']['normalize'] or name not in losses.NORMALISED:
-    return models.identity_output(num_classes)
-  if name == 'logit_l2':
-    assert target_statistics is not None
-    mean, std = target_statistics
-  else:
-    labels = examples['label'] if name == 'label_l2' else examples['target'][:, 0].argmax(axis=-1)
-    one_hot = np.eye(num_classes)[labels]
-    mean, std = one_hot.mean(axis=0), one_hot.std(axis=0)
-  std = np.where(std > 0, std, 1.0)  # a class that never occurs
-  return {'mean': jnp.asarray(mean, jnp.float32), 'std': jnp.asarray(std, jnp.float32)}
-
-
 def fit(
-  problem: Problem,
+  problem: problem_lib.Problem,
   folder: pathlib.Path,
   *,
   label: str = '',
@@ -175,7 +94,7 @@ def fit(
 class _Run:
   """A training under way."""
 
-  problem: Problem
+  problem: problem_lib.Problem
   folder: pathlib.Path
   state: State
   selection: selection_lib.Selection
@@ -188,7 +107,7 @@ class _Run:
     return self.seconds_before + time.perf_counter() - self.started
 
 
-def _start(problem: Problem, folder: pathlib.Path) -> _Run:
+def _start(problem: problem_lib.Problem, folder: pathlib.Path) -> _Run:
   optimizer = _optimizer(problem.entry)
   variables = jax.tree.map(jnp.copy, dict(problem.initial))  # the step donates its state
   state = State(jnp.int32(0), variables, optimizer.init(variables['params']), jnp.float32(0))
@@ -269,9 +188,9 @@ def _save(run: _Run) -> None:
 
 def _outcome(run: _Run, first_step: int) -> Outcome:
   problem = run.problem
-  keeps_best = problem.entry['keep'] == 'best'
-  variables = run.selection.best_variables if keeps_best else run.state.variables
-  step = int(run.selection.best_step) if keeps_best else run.step
+  keeps_last = problem.entry['select'] == 'last'
+  variables = run.state.variables if keeps_last else run.selection.best_variables
+  step = run.step if keeps_last else int(run.selection.best_step)
   figures, collapsed = selection_lib.evaluate(
     problem.entry, problem.module, variables, problem.dataset, problem.validation
   )
@@ -283,12 +202,12 @@ def _outcome(run: _Run, first_step: int) -> Outcome:
 class _Feed:
   """Feeds the compiled step: data on the device as its arguments, or sent batch by batch."""
 
-  def __init__(self, problem: Problem) -> None:
+  def __init__(self, problem: problem_lib.Problem) -> None:
     self._problem = problem
     size = sum(array.nbytes for array in problem.examples.values())
     self._resident = jax.device_put(dict(problem.examples)) if size <= RESIDENT_BYTES else None
     self._constants = jax.device_put(problem.dataset.constants)
-    self._compiled = _compiled_step_of(problem)
+    self._compiled = compiled_step_of(problem)
     self._rate = np.float32(problem.entry['optimizer']['learning_rate'])
     self._key = jax.random.fold_in(jax.random.key(problem.seed), 1)
 
@@ -314,7 +233,7 @@ class _Feed:
     return indices, (epochs % entry['views']).astype(np.int32)
 
 
-def _compiled_step_of(problem: Problem) -> Callable[..., tuple[State, jax.Array]]:
+def compiled_step_of(problem: problem_lib.Problem) -> Callable[..., tuple[State, jax.Array]]:
   entry = problem.entry
   return compiled_step(
     problem.module,

@@ -66,7 +66,11 @@ def test_a_failed_write_leaves_the_old_file_alone(tmp_path, monkeypatch, name):
 
 def test_a_full_disk(tmp_path):
   storage.write_bytes(tmp_path / 'a', b'old')
-  code = 'import sys; from shallow_jax import storage; storage.write_bytes(sys.argv[1], bytes(9999))'
+  code = """if True:
+    import sys
+    from shallow_jax import storage
+    storage.write_bytes(sys.argv[1], bytes(9999))
+  """
   done = run_python(code, str(tmp_path / 'a'), shell_limit='2')
   assert done.returncode == 1
   assert f'StorageError: {tmp_path}/a: 9,999 bytes could not be written' in done.stderr
@@ -191,7 +195,7 @@ def test_the_hash_of_arrays_tells_all_that_differs_apart():
     {'a': x.reshape(2, 3), 'b': x},
     {'a': x.reshape(3, 2), 'b': x},
     {'a': x.view(np.float32), 'b': x},
-    {'a': x.astype('>i4'), 'b': x},
+    {'a': x.view('>i4'), 'b': x},
     {'a': {'b': x}},
     {'a.b': x},
     {'a': x},

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 import dataclasses
 from typing import Any
 
+from flax import linen as nn
 import jax
 import jax.numpy as jnp
-from flax import linen as nn
 
 from shallow_jax.models import conv
 from shallow_jax.models import dense

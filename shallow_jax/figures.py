@@ -1,0 +1,395 @@
+"""The report's pictures, as PNG bytes, drawn from results and from the curves of training."""
+
+from collections.abc import Iterable, Mapping, Sequence
+import io
+import json
+import pathlib
+from typing import Any
+
+from matplotlib import axes as axes_lib
+from matplotlib import figure as figure_lib
+from matplotlib import lines as lines_lib
+from matplotlib import text as text_lib
+from matplotlib import ticker
+from matplotlib import transforms
+from matplotlib.backends import backend_agg
+import numpy as np
+
+DPI = 150
+LEFT = 'left to the teacher'  # the cause of the step that no student takes
+INK, GREY, PALE = '#222222', '#777777', '#dddddd'
+# Okabe and Ito's colours, told apart by the colour-blind too; each kind has its marker as well.
+KINDS = {
+  'on labels': ('#D55E00', 's'),
+  'on logits': ('#0072B2', 'o'),
+  'ensemble': ('#111111', 'D'),
+}
+GAIN, LOSS, TARGET = '#009E73', '#D55E00', '#f2f3f5'
+COLUMNS = 4  # of small multiples
+FAR = 4.0  # times the median error: beyond it the axis of errors ends
+LABELLED_POINTS = 24  # more networks than these are shown without their names
+_NAME = {'fontsize': 8.5, 'color': INK}
+
+Entry = Mapping[str, Any]
+Curves = tuple[np.ndarray, np.ndarray]
+
+
+def draw(results: Mapping[str, Any], folders: Sequence[pathlib.Path]) -> dict[str, bytes]:
+  """All pictures that there is something to draw for, by file name.
+
+  Args:
+    results: as report.collect returns them.
+    folders: of the experiment's runs, one a split.
+  """
+  networks = {
+    name: results['networks'][name] for name in results['order']
+    if test_error(results['networks'][name])['mean'] is not None
+  }
+  curves = {name: read_curves([folder / name for folder in folders]) for name in networks}
+  drawn = {
+    'error_by_network.png': _error_by_network(results, networks),
+    'error_against_parameters.png': _error_against_parameters(results, networks),
+    'learning_curves.png': _learning_curves(results, {k: c for k, c in curves.items() if c}),
+    'attribution.png': _attribution(results),
+  }
+  return {name: _png(figure) for name, figure in drawn.items() if figure is not None}
+
+
+def test_error(entry: Entry, split: str = 'test') -> Mapping[str, Any]:
+  """A network's mean, std and values, in per cent: phone error rate for speech, else error."""
+  return entry['metrics'][split]['per'] or entry['metrics'][split]['error']
+
+
+def read_curves(folders: Sequence[pathlib.Path]) -> Curves | None:
+  """Steps [evaluations] and validation errors in per cent [seeds, evaluations] of a network.
+
+  A seed that stopped early keeps its last error; one that diverged is left out.
+  """
+  paths = [path for folder in folders for path in sorted(folder.glob('seed-*/metrics.jsonl'))]
+  seeds = [found for path in paths if (found := _read_seed(path))]
+  if not seeds:
+    return None
+  steps = sorted({step for seed in seeds for step in seed})
+  rows = [[_last_at(seed, step) for step in steps] for seed in seeds]
+  return np.array(steps), np.array(rows)
+
+
+def _read_seed(path: pathlib.Path) -> dict[int, float]:
+  """Validation error by step; empty if the seed diverged."""
+  lines = [json.loads(line) for line in path.read_text().splitlines()]
+  if any('nonfinite' in line for line in lines):
+    return {}
+  return {line['step']: line['error'] for line in lines if line['kind'] == 'validation'}
+
+
+def _last_at(seed: Mapping[int, float], step: int) -> float:
+  before = [known for known in seed if known <= step]
+  return seed[max(before)] if before else float('nan')
+
+
+def _error_by_network(
+  results: Mapping[str, Any], networks: Mapping[str, Entry]
+) -> figure_lib.Figure | None:
+  if not networks:
+    return None
+  figure, axes = _new(8, 1.5 + 0.36 * len(networks))
+  for row, (name, entry) in enumerate(networks.items()):
+    _draw_row(axes, row, entry, is_headline=name == results['roles']['headline'])
+  teacher = networks.get(results['roles']['teacher'])
+  if teacher is not None:
+    mean = test_error(teacher)['mean']
+    axes.axvline(mean, color=INK, linewidth=1, linestyle='--', zorder=1)
+  axes.set_yticks(range(len(networks)), [entry['label'] for entry in networks.values()])
+  for tick, name in zip(axes.get_yticklabels(), networks, strict=True):
+    tick.set_fontweight('bold' if name == results['roles']['headline'] else 'normal')
+  axes.set_ylim(len(networks) - 0.4, -0.6)
+  _limit_rows(axes, networks)
+  axes.grid(axis='x', color=PALE, linewidth=0.7)
+  axes.tick_params(axis='y', length=0)
+  _titles(axes, f'{results["experiment"]}: test error', 'test error, %', '')
+  handles = _handles(networks.values()) + _extra_handles(networks.values(), teacher)
+  _legend(figure, handles)
+  return figure
+
+
+def _draw_row(axes: axes_lib.Axes, row: int, entry: Entry, *, is_headline: bool) -> None:
+  error, (color, marker) = test_error(entry), KINDS[_kind(entry)]
+  values = [value for value in error['values'] if value is not None]
+  if len(values) > 1:
+    shifts = np.linspace(-0.16, 0.16, len(values))
+    axes.plot(values, row + shifts, '.', color=color, alpha=0.45, markersize=5, zorder=2)
+  axes.errorbar(
+    error['mean'], row, xerr=error['std'], color=color, marker=marker, zorder=3,
+    markersize=8 if is_headline else 6.5, elinewidth=1.6, capsize=3,
+  )
+  if entry['paper'] is not None:
+    axes.plot(entry['paper']['value'], row, 'X', color=GREY, markersize=8, zorder=2)
+
+
+def _limit_rows(axes: axes_lib.Axes, networks: Mapping[str, Entry]) -> None:
+  """Ends the axis where the others are still told apart; what lies beyond is written at its end."""
+  values = [[v for v in test_error(e)['values'] if v is not None] for e in networks.values()]
+  limit = FAR * float(np.median([test_error(entry)['mean'] for entry in networks.values()]))
+  shown = [value for row in values for value in row if value <= limit]
+  axes.set_xlim(left=0)
+  if not shown or len(shown) == sum(map(len, values)):
+    return
+  axes.set_xlim(0, 1.25 * max(shown))
+  for number, row in enumerate(values):
+    beyond = ', '.join(f'{value:.1f}' for value in row if value > limit)
+    if beyond:
+      axes.text(0.995, number, f'{beyond} →', ha='right', va='center', **_NAME,
+                transform=axes.get_yaxis_transform(), bbox=dict(color='white', pad=1.5), zorder=4)
+
+
+def _extra_handles(networks: Iterable[Entry], teacher: Entry | None) -> list[lines_lib.Line2D]:
+  handles = [_handle('one seed', GREY, '.')]
+  if any(entry['paper'] for entry in networks):
+    handles.append(_handle('the paper', GREY, 'X'))
+  if teacher is not None:
+    label = f'teacher: {teacher["label"]}'
+    handles.append(lines_lib.Line2D([], [], color=INK, linewidth=1, linestyle='--', label=label))
+  return handles
+
+
+def _error_against_parameters(
+  results: Mapping[str, Any], networks: Mapping[str, Entry]
+) -> figure_lib.Figure | None:
+  if len({entry['parameters']['weights'] for entry in networks.values()}) < 2:
+    return None
+  figure, axes = _new(8, 5.6)
+  axes.set_xscale('log')
+  for kind in _kinds(networks.values()):
+    chosen = [entry for entry in networks.values() if _kind(entry) == kind]
+    color, marker = KINDS[kind]
+    axes.errorbar(
+      [entry['parameters']['weights'] for entry in chosen],
+      [test_error(entry)['mean'] for entry in chosen],
+      yerr=[test_error(entry)['std'] or 0.0 for entry in chosen],
+      color=color, marker=marker, linestyle='', elinewidth=1.2, capsize=2.5,
+    )
+  axes.margins(x=0.18, y=0.12)
+  axes.set_ylim(bottom=0)
+  axes.grid(color=PALE, linewidth=0.7, which='major')
+  low, high = axes.get_xlim()
+  axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5) if high < 200 * low else (1,)))
+  axes.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: short_count(value)))
+  axes.xaxis.set_minor_formatter(ticker.NullFormatter())
+  _titles(
+    axes, f'{results["experiment"]}: test error by size', 'weights (biases apart)', 'test error, %'
+  )
+  _legend(figure, _handles(networks.values()))
+  if len(networks) <= LABELLED_POINTS:
+    _label_points(figure, axes, list(networks.values()))
+  return figure
+
+
+def _label_points(
+  figure: figure_lib.Figure, axes: axes_lib.Axes, networks: Sequence[Entry]
+) -> None:
+  """Writes each network's name at the nearest place beside its point that is still free."""
+  points = [(entry['parameters']['weights'], test_error(entry)['mean']) for entry in networks]
+  figure.draw_without_rendering()  # fixes the layout: extents are in pixels from here on
+  figure.set_layout_engine('none')
+  renderer = backend_agg.FigureCanvasAgg(figure).get_renderer()
+  pixels = axes.transData.transform(points)
+  taken = [_around(x, y, 9) for x, y in pixels]
+  for index in np.argsort(-pixels[:, 1]):
+    x, y = points[index]
+    name = axes.annotate(
+      networks[index]['label'], (x, y), xytext=(0, 0), textcoords='offset points', **_NAME,
+      bbox=dict(color='white', alpha=0.8, pad=0.5, linewidth=0),
+      arrowprops=dict(arrowstyle='-', color=GREY, linewidth=0.6, shrinkA=0, shrinkB=4),
+    )
+    taken.append(_place(name, axes.get_window_extent(renderer), taken, renderer))
+
+
+def _place(
+  name: text_lib.Annotation,
+  inside: transforms.Bbox,
+  taken: Sequence[transforms.Bbox],
+  renderer: backend_agg.RendererAgg,
+) -> transforms.Bbox:
+  """Moves a name to the first free place, nearest first; returns its extent in pixels."""
+  places = [(side, shift) for shift in _shifts() for side in ('left', 'right')]
+  for side, shift in places:
+    distance = 9 if abs(shift) < 10 else 22
+    name.set(ha=side, va='center', position=(distance if side == 'left' else -distance, shift))
+    name.update_positions(renderer)
+    box = text_lib.Text.get_window_extent(name, renderer)  # without its line
+    within = inside.x0 <= box.x0 and box.x1 <= inside.x1
+    within = within and inside.y0 <= box.y0 and box.y1 <= inside.y1
+    if within and not any(box.overlaps(other) for other in taken):
+      break
+  return box
+
+
+def _shifts() -> list[int]:
+  return [0] + [sign * step for step in range(3, 160, 3) for sign in (1, -1)]
+
+
+def _around(x: float, y: float, radius: float) -> transforms.Bbox:
+  return transforms.Bbox.from_extents(x - radius, y - radius, x + radius, y + radius)
+
+
+def _learning_curves(
+  results: Mapping[str, Any], curves: Mapping[str, Curves]
+) -> figure_lib.Figure | None:
+  """A panel a network: mean and standard deviation over seeds, the others in grey behind."""
+  if not any(len(steps) > 1 for steps, _ in curves.values()):
+    return None
+  columns = min(COLUMNS, len(curves))
+  rows = -(-len(curves) // columns)
+  figure = _figure(2.5 * columns + 0.6, 2.1 * rows + 0.9)
+  grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+  top = _top(curves)
+  for axes, name in zip(grid.flat, curves, strict=False):
+    for other, (steps, errors) in curves.items():
+      if other != name:
+        axes.plot(steps, errors.mean(axis=0), color=PALE, linewidth=0.8, zorder=1)
+    _draw_curve(axes, results['networks'][name], *curves[name])
+    axes.set_ylim(0, top)
+    axes.set_xlim(left=0)
+    _plain(axes)
+  for axes in grid.flat[len(curves) :]:
+    axes.set_axis_off()
+  for axes in grid.flat[max(0, len(curves) - columns) : len(curves)]:
+    axes.tick_params(labelbottom=True)
+  figure.suptitle(
+    f'{results["experiment"]}: validation error while training, mean ± standard deviation over '
+    'seeds', fontsize=11, x=0.01, ha='left',
+  )
+  figure.supxlabel('step', fontsize=10)
+  figure.supylabel('validation error, %', fontsize=10)
+  return figure
+
+
+def _draw_curve(
+  axes: axes_lib.Axes, entry: Entry, steps: np.ndarray, errors: np.ndarray
+) -> None:
+  color, _ = KINDS[_kind(entry)]
+  mean = errors.mean(axis=0)
+  if len(errors) > 1:
+    spread = errors.std(axis=0, ddof=1)
+    low = np.maximum(mean - spread, 0)
+    axes.fill_between(steps, low, mean + spread, color=color, alpha=0.22, linewidth=0, zorder=2)
+  axes.plot(steps, mean, color=color, linewidth=1.7, zorder=3)
+  axes.set_title(f'{entry["label"]}', fontsize=9, loc='left', color=INK)
+  axes.tick_params(labelsize=8)
+
+
+def _top(curves: Mapping[str, Curves]) -> float:
+  """Where the axis ends: it shows every curve from a fifth of its way on."""
+  late = [errors.mean(axis=0)[steps >= steps[-1] / 5] for steps, errors in curves.values()]
+  return min(100.0, 1.15 * max(float(np.max(mean)) for mean in late) + 1.0)
+
+
+def _attribution(results: Mapping[str, Any]) -> figure_lib.Figure | None:
+  """A bar a network of the chain, and in colour what the step to it takes off or adds."""
+  steps = results['attribution']
+  if not steps:
+    return None
+  names = [steps[0]['from']] + [step['to'] for step in steps]
+  errors = [test_error(results['networks'][name])['mean'] for name in names]
+  figure, axes = _new(8, 1.4 + 0.62 * len(names))
+  axes.barh(range(len(names)), errors, height=0.5, color='#c8ced6')
+  for row, step in enumerate(steps, start=1):
+    _draw_step(axes, row, step, errors[row - 1], errors[row], 0.015 * max(errors))
+  for row, error in enumerate(errors):
+    axes.text(0.012 * max(errors), row, f'{error:.2f} %', va='center', **_NAME)
+  axes.set_yticks(range(len(names)), [results['networks'][name]['label'] for name in names])
+  axes.set_ylim(len(names) - 0.5, -0.5)
+  axes.set_xlim(0, 1.6 * max(errors))
+  axes.tick_params(axis='y', length=0)
+  title = f'{results["experiment"]}: what the gain is due to, one change at a time'
+  notes = '± standard error; in brackets: share of the way from top to bottom'
+  _titles(axes, title, f'test error, % ({notes})', '')
+  return figure
+
+
+def _draw_step(
+  axes: axes_lib.Axes, row: int, step: Mapping[str, Any], before: float, after: float, space: float
+) -> None:
+  style: dict[str, Any]
+  if step['cause'] == LEFT:
+    style = dict(color=TARGET, edgecolor=GREY, hatch='....', linewidth=0.6)
+  elif after <= before:
+    style = dict(color=GAIN)
+  else:
+    style = dict(color=LOSS, hatch='////', edgecolor='white', linewidth=0)
+  axes.barh(row, before - after, left=after, height=0.5, **style)
+  axes.plot([before] * 2, [row - 0.75, row + 0.25], color=GREY, linewidth=0.8)
+  axes.text(max(before, after) + space, row, _step_text(step), va='center', **_NAME)
+
+
+def _step_text(step: Mapping[str, Any]) -> str:
+  error = '' if step['standard_error'] is None else f' ± {step["standard_error"]:.2f}'
+  share = '' if step['share'] is None else f' ({100 * step["share"]:.0f} %)'
+  return f'{step["cause"]}: {-step["change"]:+.2f}{error}{share}'.replace('-', '−')
+
+
+def short_count(value: float) -> str:
+  """A count in a few characters: 950, 66.6k, 3.93M."""
+  for size, unit in ((1e9, 'G'), (1e6, 'M'), (1e3, 'k')):
+    if value >= max(0.9995 * size, 1e4):  # 999,900 is 1M, and four digits are short enough
+      return f'{value / size:.3g}{unit}'
+  return f'{value:,.0f}'
+
+
+def _kind(entry: Entry) -> str:
+  if entry['kind'] == 'ensemble':
+    return 'ensemble'
+  return 'on labels' if entry['targets'] == 'labels' else 'on logits'
+
+
+def _kinds(entries: Iterable[Entry]) -> list[str]:
+  found = {_kind(entry) for entry in entries}
+  return [kind for kind in KINDS if kind in found]
+
+
+def _new(width: float, height: float) -> tuple[figure_lib.Figure, axes_lib.Axes]:
+  figure = _figure(width, height)
+  axes = figure.subplots()
+  _plain(axes)
+  return figure, axes
+
+
+def _figure(width: float, height: float) -> figure_lib.Figure:
+  figure = figure_lib.Figure(figsize=(width, height), dpi=DPI)
+  figure.set_layout_engine('constrained', w_pad=0.1, h_pad=0.1)
+  return figure
+
+
+def _plain(axes: axes_lib.Axes) -> None:
+  axes.spines[['top', 'right']].set_visible(False)
+  axes.set_axisbelow(True)
+
+
+def _titles(axes: axes_lib.Axes, title: str, x: str, y: str) -> None:
+  axes.set_title(title, fontsize=12, loc='left', color=INK)
+  axes.set_xlabel(x, fontsize=10)
+  axes.set_ylabel(y, fontsize=10)
+  axes.tick_params(labelsize=9)
+
+
+def _handles(entries: Iterable[Entry]) -> list[lines_lib.Line2D]:
+  return [_handle(kind, *KINDS[kind]) for kind in _kinds(entries)]
+
+
+def _handle(label: str, color: str, marker: str) -> lines_lib.Line2D:
+  return lines_lib.Line2D([], [], color=color, marker=marker, linestyle='', label=label)
+
+
+def _legend(figure: figure_lib.Figure, handles: Sequence[lines_lib.Line2D]) -> None:
+  """Beneath the axes, where it hides nothing."""
+  figure.legend(
+    handles=handles, loc='outside lower center', ncols=min(len(handles), 6), fontsize=8.5,
+    frameon=False, handletextpad=0.3, columnspacing=1.5,
+    title='mean ± standard deviation over seeds', title_fontsize=8.5,
+  )
+
+
+def _png(figure: figure_lib.Figure) -> bytes:
+  buffer = io.BytesIO()
+  figure.savefig(buffer, format='png')
+  return buffer.getvalue()

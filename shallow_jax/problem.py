@@ -1,0 +1,96 @@
+"""What one seed of a network is fitted to: its net, its examples and their targets."""
+
+from collections.abc import Mapping
+import dataclasses
+from typing import Any
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from shallow_jax import losses
+from shallow_jax import models
+from shallow_jax.data import dataset as dataset_lib
+
+Statistics = tuple[np.ndarray, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+  """What one seed of a network is fitted to.
+
+  Attributes:
+    entry: the network's entry of a complete config (shallow_jax.defaults.NETWORK).
+    module: the net.
+    initial: its variables before the first step.
+    dataset: for the preprocessing; its splits are not looked at.
+    examples: arrays to train on: `input`, `id`, `label`, and for students `target`, float32
+      [examples, views, classes].
+    validation: the same arrays to select by, with one view.
+    seed: draws the order of examples and the dropout.
+  """
+
+  entry: Mapping[str, Any]
+  module: nn.Module
+  initial: models.Variables
+  dataset: dataset_lib.Dataset
+  examples: Mapping[str, np.ndarray]
+  validation: Mapping[str, np.ndarray]
+  seed: int
+
+
+def build(
+  entry: Mapping[str, Any],
+  dataset: dataset_lib.Dataset,
+  examples: Mapping[str, np.ndarray],
+  validation: Mapping[str, np.ndarray],
+  *,
+  seed: int = 0,
+  target_statistics: Statistics | None = None,
+  initial_params: Any = None,
+) -> Problem:
+  """Builds and initialises an entry's model for `train.fit`.
+
+  Args:
+    entry: as in Problem.
+    dataset: as in Problem.
+    examples: as in Problem.
+    validation: as in Problem.
+    seed: draws the initial weights, the order of examples and the dropout.
+    target_statistics: mean and std [classes] of the targets over the transfer set, for logit L2.
+    initial_params: weights to start from instead of drawn ones.
+  """
+  num_classes = len(dataset.class_names)
+  module = models.build(entry['model'], num_classes)
+  output = output_transform(entry, examples, num_classes, target_statistics)
+  key = jax.random.fold_in(jax.random.key(seed), 0)
+  initial = models.init(module, key, dataset.input_shape, output)
+  if initial_params is not None:
+    initial['params'] = initial_params
+  return Problem(entry, module, initial, dataset, examples, validation, seed)
+
+
+def output_transform(
+  entry: Mapping[str, Any],
+  examples: Mapping[str, np.ndarray],
+  num_classes: int,
+  target_statistics: Statistics | None = None,
+) -> dict[str, jax.Array]:
+  """Mean and std [classes] that a net's outputs are measured in (section 2.2's normalisation).
+
+  The L2 losses regress onto targets of mean 0 and std 1 per class: the logits' own statistics (from
+  the logit store), or those of the one-hot labels. The other losses leave outputs as they are.
+  """
+  name = entry['loss']['name']
+  if not entry['loss']['normalize'] or name not in losses.NORMALISED:
+    return models.identity_output(num_classes)
+  if name == 'logit_l2':
+    assert target_statistics is not None
+    mean, std = target_statistics
+  else:
+    labels = examples['label'] if name == 'label_l2' else examples['target'][:, 0].argmax(axis=-1)
+    one_hot = np.eye(num_classes)[labels]
+    mean, std = one_hot.mean(axis=0), one_hot.std(axis=0)
+  std = np.where(std > 0, std, 1.0)  # a class that never occurs
+  return {'mean': jnp.asarray(mean, jnp.float32), 'std': jnp.asarray(std, jnp.float32)}

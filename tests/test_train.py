@@ -1,0 +1,216 @@
+"""The loop: it learns, resumes bit for bit, stops on request, and admits failure."""
+
+import dataclasses
+import signal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from shallow_jax import checkpoint
+from shallow_jax import data as data_lib
+from shallow_jax import defaults
+from shallow_jax import experiment
+from shallow_jax import metrics
+from shallow_jax import predict
+from shallow_jax import problem as problem_lib
+from shallow_jax import run_guard
+from shallow_jax import train
+
+SHALLOW = dict(name='shallow', hidden=64, bottleneck=16)
+
+
+@pytest.fixture(scope='module')
+def digits():
+  return data_lib.load(defaults.complete(dict(data=dict(name='digits'))).data.to_dict())
+
+
+def make_problem(digits, *, target=None, seed=0, **changes):
+  entry = dict(
+    model=SHALLOW, num_steps=60, evaluate_every_steps=20, checkpoint_every_steps=10,
+    optimizer=dict(learning_rate=0.02, warmup_steps=5), batch_size=50,
+  ) | changes
+  networks = dict(net=entry, other=dict(model=SHALLOW))
+  entry = defaults.plain(defaults.experiment(data=dict(name='digits'), networks=networks))
+  examples = dict(digits.splits['train'].arrays)
+  validation = dict(digits.splits['validation'].arrays)
+  statistics = None
+  if target is not None:
+    examples['target'] = target(examples)
+    validation['target'] = target(validation)
+    statistics = examples['target'].mean(axis=(0, 1)), examples['target'].std(axis=(0, 1))
+  return problem_lib.build(
+    entry['networks']['net'], digits, examples, validation, seed=seed,
+    target_statistics=statistics,
+  )
+
+
+class StopAt(run_guard.StopRequest):
+  """Asks to stop when it is looked at for the n-th time: as a signal in that call would."""
+
+  def __init__(self, calls):
+    super().__init__()
+    self.calls = calls
+
+  @property
+  def requested(self):
+    self.calls -= 1
+    if self.calls <= 0:
+      self.request(signal.SIGTERM)
+    return self.signum is not None
+
+
+def assert_equal_trees(a, b):
+  jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+CASES = {
+  'dense': {},
+  'dropout and momentum': dict(
+    model=dict(SHALLOW, dropout=0.5), optimizer=dict(nesterov=True, weight_decay=1e-3)
+  ),
+  'several steps a call': dict(steps_per_call=5),
+  'batch statistics': dict(
+    model=dict(name='cnn', features=(4,), kernel_size=3, dense=(8,), batch_norm=True)
+  ),
+  'plateau': dict(optimizer=dict(schedule='plateau', plateau_evaluations=1), evaluate_every_steps=5),
+  'the last step': dict(select='last'),
+}
+
+
+@pytest.mark.parametrize('changes', CASES.values(), ids=CASES.keys())
+def test_a_run_stopped_twice_equals_the_uninterrupted_one_bit_for_bit(digits, tmp_path, changes):
+  problem = make_problem(digits, **changes)
+  whole = train.fit(problem, tmp_path / 'whole')
+  for calls in (7, 3):
+    with pytest.raises(run_guard.Stopped):
+      train.fit(problem, tmp_path / 'stopped', stop=StopAt(calls))
+  resumed = train.fit(problem, tmp_path / 'stopped')
+  assert_equal_trees(whole.variables, resumed.variables)
+  assert whole.validation == resumed.validation
+  assert whole.step == resumed.step
+  lines = [(tmp_path / run / 'metrics.jsonl').read_text() for run in ('whole', 'stopped')]
+  assert lines[0] == lines[1]
+
+
+def test_steps_in_one_call_equal_single_steps(digits, tmp_path):
+  single = train.fit(make_problem(digits), tmp_path / 'single')
+  together = train.fit(make_problem(digits, steps_per_call=20, checkpoint_every_steps=20),
+                       tmp_path / 'together')
+  assert_equal_trees(single.variables, together.variables)
+
+
+def test_data_that_do_not_fit_on_the_device_give_the_same_result(digits, tmp_path, monkeypatch):
+  resident = train.fit(make_problem(digits), tmp_path / 'resident')
+  monkeypatch.setattr(train, 'RESIDENT_BYTES', 0)
+  sent = train.fit(make_problem(digits), tmp_path / 'sent')
+  assert_equal_trees(resident.variables, sent.variables)
+
+
+def test_it_learns_digits(digits, tmp_path):
+  problem = make_problem(digits, num_steps=200)
+  outcome = train.fit(problem, tmp_path)
+  test = digits.splits['test'].arrays
+  member = predict.Member(problem.module, outcome.variables)
+  logits = predict.logits([member], digits, test, batch_size=100)[0]
+  assert metrics.error(logits, test['label']) < 20  # chance: 90
+  assert not outcome.collapsed
+
+
+def test_a_student_recovers_a_linear_teacher(digits, tmp_path):
+  weights = np.random.default_rng(0).normal(size=(64, 10))
+
+  def teacher(arrays):
+    return (arrays['input'].reshape(-1, 64) @ weights)[:, None].astype(np.float32)
+
+  problem = make_problem(
+    digits, target=teacher, targets='other', loss=dict(name='logit_l2'), num_steps=400,
+    optimizer=dict(learning_rate=0.02),
+  )
+  outcome = train.fit(problem, tmp_path)
+  assert outcome.validation['logit_r2'] > 0.8
+
+
+def test_a_diverging_seed_has_no_weights_and_leaves_finite_checkpoints(digits, tmp_path, caplog):
+  problem = make_problem(
+    digits, loss=dict(name='label_l2'), optimizer=dict(learning_rate=1e4, warmup_steps=30),
+    checkpoint_every_steps=1,
+  )
+  outcome = train.fit(problem, tmp_path)
+  assert outcome.diverged
+  assert 'no result' in caplog.text
+  for step in checkpoint.steps(tmp_path / 'checkpoints'):
+    assert step <= outcome.step
+
+
+def test_a_collapsed_net_is_flagged(digits, tmp_path):
+  problem = make_problem(digits, optimizer=dict(learning_rate=1e-9))
+  dead = jax.tree.map(jnp.zeros_like, problem.initial['params'])
+  problem = dataclasses.replace(problem, initial=dict(problem.initial, params=dead))
+  assert train.fit(problem, tmp_path).collapsed
+
+
+def test_early_stopping_waits_for_the_evaluations_asked_for(digits, tmp_path):
+  problem = make_problem(
+    digits, num_steps=400, evaluate_every_steps=10, stop_after_evaluations=3,
+    optimizer=dict(learning_rate=1e-9),
+  )
+  train.fit(problem, tmp_path)
+  lines = (tmp_path / 'metrics.jsonl').read_text().splitlines()
+  assert len(lines) < 2 * 40
+
+
+def test_seeds_differ_and_one_seed_repeats(digits, tmp_path):
+  first, second, again = (
+    train.fit(make_problem(digits, seed=seed), tmp_path / str(i))
+    for i, seed in enumerate((0, 1, 0))
+  )
+  assert_equal_trees(first.variables, again.variables)
+  kernels = [each.variables['params']['Output_0']['output']['kernel'] for each in (first, second)]
+  assert not np.array_equal(*kernels)
+
+
+def test_no_recompilation_for_another_seed_or_rate(digits, tmp_path):
+  train.compiled_step.cache_clear()
+  for i, rate in enumerate((0.01, 0.02, 0.02)):
+    problem = make_problem(digits, seed=i, optimizer=dict(learning_rate=rate, warmup_steps=5))
+    train.fit(problem, tmp_path / str(i))
+  assert train.compiled_step.cache_info().misses == 1
+  compiled = train.compiled_step_of(problem)
+  assert compiled._cache_size() == 1
+
+
+def test_a_flipped_bit_in_a_checkpoint_is_noticed_and_the_older_step_is_used(digits, tmp_path):
+  problem = make_problem(digits)
+  with pytest.raises(run_guard.Stopped):
+    train.fit(problem, tmp_path, stop=StopAt(25))
+  folder = tmp_path / 'checkpoints'
+  newest, older = checkpoint.steps(folder)
+  for path in sorted((folder / str(newest)).rglob('*')):
+    if path.is_file() and path.stat().st_size:
+      content = bytearray(path.read_bytes())
+      content[len(content) // 2] ^= 1
+      path.write_bytes(content)
+      break
+  whole = train.fit(problem, tmp_path / 'whole')
+  resumed = train.fit(problem, tmp_path)
+  assert older < newest
+  assert_equal_trees(whole.variables, resumed.variables)
+
+
+def test_a_checkpoint_of_another_net_is_refused(digits, tmp_path):
+  with pytest.raises(run_guard.Stopped):
+    train.fit(make_problem(digits), tmp_path, stop=StopAt(3))
+  other = make_problem(digits, model=dict(SHALLOW, hidden=32))
+  with pytest.raises(checkpoint.CheckpointError, match='another network'):
+    train.fit(other, tmp_path)
+
+
+def test_finished_weights_come_back_as_they_were_saved(digits, tmp_path):
+  outcome = train.fit(make_problem(digits), tmp_path)
+  experiment.save_trained(tmp_path, outcome, trial={}, target_weights=[])
+  restored = checkpoint.restore_newest(tmp_path / 'weights', outcome.variables)
+  assert_equal_trees(outcome.variables, restored[0])
+  assert not (tmp_path / 'checkpoints').exists()
+  assert experiment.read_trained(tmp_path)['status'] == 'trained'

@@ -9,6 +9,8 @@ Variants: `:full` has every control over three splits, `:smoke` takes seconds.
 All that is set here is ours: the paper has no digits.
 """
 
+from typing import Any
+
 import ml_collections
 
 from shallow_jax import defaults
@@ -72,31 +74,41 @@ def all_networks() -> dict:
 def cnn() -> dict:
   return dict(
     label='CNN',
-    model=dict(name='cnn', features=(32, 64), kernel_size=3, dense=(128,), dropout=0.5),
+    model=dict(
+      name='cnn',
+      features=(32,),
+      kernel_size=3,
+      convs_per_stage=2,
+      dense=(256,),
+      batch_norm=True,
+      dropout=0.5,
+    ),
     seeds=4,
-    optimizer=dict(learning_rate=0.02, warmup_steps=50),
+    optimizer=dict(learning_rate=0.03, warmup_steps=50),
     num_steps=800,
     evaluate_every_steps=50,
   )
 
 
-def student(*, label: str, dropout: float = 0.0, **changes) -> dict:
+def student(*, label: str, dropout: float = 0.0, **changes: Any) -> dict:
   """32L-2k; as many learning rates tried whatever it learns from."""
   return dict(
     label=label,
     model=dict(name='shallow', hidden=2000, bottleneck=32, dropout=dropout),
     seeds=5,
-    search=dict(optimizer=dict(learning_rate=(0.003, 0.01, 0.03))),
+    search=dict(optimizer=dict(learning_rate=(0.001, 0.003, 0.01, 0.03))),
     num_steps=2000,
     steps_per_call=20,
     evaluate_every_steps=100,
   ) | changes
 
 
-def mimic(*, label: str, examples: tuple[str, ...] = ('train', 'unlabelled'), **changes) -> dict:
+def mimic(
+  *, label: str, examples: tuple[str, ...] = ('train', 'unlabelled'), **changes: Any
+) -> dict:
   """The same net on the ensemble's logits."""
-  changes = dict(loss=dict(name='logit_l2')) | changes
-  return student(label=label, targets='teacher', examples=examples, **changes)
+  entry = dict(loss=dict(name='logit_l2'), targets='teacher', examples=examples) | changes
+  return student(label=label) | entry
 
 
 def smoke(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:

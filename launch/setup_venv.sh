@@ -42,7 +42,7 @@ _is_installed() {
 _state() {
   "$venv/bin/python" -V
   pwd
-  cat requirements.txt setup.cfg setup.py pyproject.toml
+  cat requirements.txt setup.cfg pyproject.toml
 }
 
 _make_venv() {

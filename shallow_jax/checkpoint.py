@@ -23,11 +23,13 @@ class CheckpointError(ValueError):
   """A checkpoint that can't be used; its message is one line that names file or field."""
 
 
-def save(folder: pathlib.Path, step: int, tree: Any, *, notes: Mapping[str, Any], keep: int) -> None:
+def save(
+  folder: pathlib.Path, step: int, tree: Any, *, notes: Mapping[str, Any], keep: int
+) -> None:
   """Saves a tree of arrays as `folder/<step>`, then drops all but the newest `keep` steps."""
   path = folder / str(step)
   _remove(folder, step)
-  ocp.save(path.absolute(), tree)
+  ocp.save(str(path.absolute()), tree)
   files = {str(file.relative_to(path)): storage.sha256_file(file) for file in _files(path)}
   manifest = {'step': step, 'files': files, 'arrays': _description(tree), 'notes': dict(notes)}
   storage.write_sealed_json(_manifest_path(folder, step), manifest)
@@ -79,7 +81,7 @@ def restore(folder: pathlib.Path, step: int, template: Any) -> tuple[Any, dict[s
   if different:
     raise CheckpointError(f'{path} holds another network: {"; ".join(different[:3])}')
   abstract = jax.tree.map(_abstract, template)
-  return ocp.load(path.absolute(), abstract), manifest['notes']
+  return ocp.load(str(path.absolute()), abstract), manifest['notes']
 
 
 def _verify(path: pathlib.Path, manifest: Mapping[str, Any]) -> None:
@@ -98,10 +100,9 @@ def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
 
 def _description(tree: Any) -> dict[str, str]:
   leaves = jax.tree_util.tree_leaves_with_path(tree)
-  return {
-    jax.tree_util.keystr(path, simple=True, separator='/'): f'{np.dtype(leaf.dtype)}{list(leaf.shape)}'
-    for path, leaf in leaves
-  }
+  names = [jax.tree_util.keystr(path, simple=True, separator='/') for path, _ in leaves]
+  kinds = [f'{np.dtype(leaf.dtype)}{list(leaf.shape)}' for _, leaf in leaves]
+  return dict(zip(names, kinds, strict=True))
 
 
 def _files(path: pathlib.Path) -> list[pathlib.Path]:

@@ -76,7 +76,9 @@ NETWORK = dict(
 )
 
 DATA = {
-  'digits': dict(split_seed=0, num_train=400, num_validation=100, num_unlabelled=297, num_test=1000),
+  'digits': dict(
+    split_seed=0, num_train=400, num_validation=100, num_unlabelled=297, num_test=1000
+  ),
   'cifar10': dict(
     data_dir='',  # a TFDS data_dir, or the folder of the binary archive
     num_validation=5000,
@@ -225,9 +227,8 @@ def _check_numbers(entry: Mapping[str, Any], where: str) -> None:
       raise ConfigError(f'{where}.{key}: expected at least 1, not {entry[key]}')
   for key in ('num_steps', 'evaluate_every_steps', 'checkpoint_every_steps'):
     if entry[key] % entry['steps_per_call']:
-      raise ConfigError(
-        f'{where}.{key}: {entry[key]} is not a multiple of steps_per_call, {entry["steps_per_call"]}'
-      )
+      steps = entry['steps_per_call']
+      raise ConfigError(f'{where}.{key}: {entry[key]} is not a multiple of steps_per_call, {steps}')
 
 
 def _merge(
@@ -240,14 +241,14 @@ def _merge(
     if key not in defaults:
       raise ConfigError(f'{where}: unknown key {key!r}{suggestion(key, defaults)}')
   return {
-    key: _value(default, changes.get(key, default), f'{where}.{key}', key in free)
+    key: changes.get(key, default)
+    if key in free
+    else _value(default, changes.get(key, default), f'{where}.{key}')
     for key, default in defaults.items()
   }
 
 
-def _value(default: Any, value: Any, where: str, is_free: bool) -> Any:
-  if is_free:
-    return value
+def _value(default: Any, value: Any, where: str) -> Any:
   if isinstance(default, Mapping):
     return _merge(default, value, where)
   if isinstance(default, tuple) and isinstance(value, (tuple, list)):

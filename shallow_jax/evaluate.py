@@ -51,25 +51,19 @@ def evaluate(experiment: Experiment, network: str) -> dict[str, Any]:
   """Evaluates all seeds of a network, or an ensemble, and writes its `result.json`."""
   entry = experiment.networks[network]
   runs = _runs(experiment, network)
-  figures = [_figures(experiment, entry, members, seed) for seed, members in runs]
+  found = [_figures(experiment, entry, members, seed) for seed, members in runs]
   members = experiment.members(network)
   records = [experiment_lib.trained_seeds(experiment, name)[seed] for name, seed in members]
-  result = {
+  result: dict[str, Any] = {
     'kind': 'ensemble' if entry['ensemble'] else 'model',
     'label': entry['label'] or network,
     **_description(experiment, members if entry['ensemble'] else members[:1]),
     'targets': _targets(entry),
     'loss': None if entry['ensemble'] else entry['loss']['name'],
     'seeds': [seed for seed, _ in runs],
-    'metrics': {
-      name: {'error': metrics.summary([each and each[name]['error'] for each in figures]),
-             'per': None}
-      for name in SETS
-    },
-    'fidelity': _mean([each and each['fidelity'] for each in figures]),
-    'calibration_error': metrics.summary(
-      [each and each['test']['calibration_error'] for each in figures]
-    )['mean'],
+    'metrics': {name: {'error': _over_seeds(found, name, 'error'), 'per': None} for name in SETS},
+    'fidelity': _mean([each['fidelity'] for each in found if each is not None]),
+    'calibration_error': _over_seeds(found, 'test', 'calibration_error')['mean'],
     'latency_ms': _latency(experiment, members if entry['ensemble'] else members[:1]),
     'flags': {} if entry['ensemble'] else _flags(records),
     'search': _search(experiment.folder(network)),
@@ -78,8 +72,7 @@ def evaluate(experiment: Experiment, network: str) -> dict[str, Any]:
     'weights': experiment_lib.weights_of(experiment, members),
   }
   storage.write_json(experiment.folder(network) / 'result.json', result)
-  error = result['metrics']['test']['error']
-  _log.info('%s: test error %s', network, _shown(error))
+  _log.info('%s: test error %s', network, _shown(result['metrics']['test']['error']))
   return result
 
 
@@ -105,14 +98,15 @@ def _figures(
   """Figures on validation and test and the fidelity to the teacher; None for a diverged seed."""
   if 'diverged' in experiment_lib.weights_of(experiment, members) and not entry['ensemble']:
     return None
-  found: dict[str, Any] = {}
-  for name in SETS:
-    logits = _logits(experiment, members, name)
-    found[name] = figures(logits, experiment.dataset.splits[name].arrays['label'])
+  splits = experiment.dataset.splits
+  logits = {name: _logits(experiment, members, name) for name in SETS}
+  found: dict[str, Any] = {
+    name: figures(logits[name], splits[name].arrays['label']) for name in SETS
+  }
   found['fidelity'] = None
   if graph.target(entry) is not None:
     _, its_members = teacher.members_for(experiment, entry, seed)
-    found['fidelity'] = metrics.fidelity(logits, _logits(experiment, its_members, 'test'))
+    found['fidelity'] = metrics.fidelity(logits['test'], _logits(experiment, its_members, 'test'))
   return found
 
 
@@ -186,6 +180,12 @@ def _flags(records: Sequence[Mapping[str, Any]]) -> dict[str, list[int]]:
 def _search(folder: pathlib.Path) -> dict[str, Any] | None:
   path = folder / 'search.json'
   return storage.read_json(path) if path.exists() else None
+
+
+def _over_seeds(
+  found: Sequence[Mapping[str, Any] | None], name: str, figure: str
+) -> dict[str, Any]:
+  return metrics.summary([None if each is None else each[name][figure] for each in found])
 
 
 def _mean(values: Sequence[Mapping[str, float] | None]) -> dict[str, float] | None:

@@ -26,7 +26,7 @@ KINDS = {
 }
 GAIN, LOSS, TARGET = '#009E73', '#D55E00', '#f2f3f5'
 COLUMNS = 4  # of small multiples
-FAR = 4.0  # times the median error: beyond it the axis of errors ends
+FAR = 5.0  # times the median error: beyond it the axis of errors ends
 LABELLED_POINTS = 24  # more networks than these are shown without their names
 _NAME = {'fontsize': 8.5, 'color': INK}
 
@@ -93,8 +93,9 @@ def _error_by_network(
   if not networks:
     return None
   figure, axes = _new(8, 1.5 + 0.36 * len(networks))
+  far = _far(networks.values())
   for row, (name, entry) in enumerate(networks.items()):
-    _draw_row(axes, row, entry, is_headline=name == results['roles']['headline'])
+    _draw_row(axes, row, entry, far, is_headline=name == results['roles']['headline'])
   teacher = networks.get(results['roles']['teacher'])
   if teacher is not None:
     mean = test_error(teacher)['mean']
@@ -103,43 +104,54 @@ def _error_by_network(
   for tick, name in zip(axes.get_yticklabels(), networks, strict=True):
     tick.set_fontweight('bold' if name == results['roles']['headline'] else 'normal')
   axes.set_ylim(len(networks) - 0.4, -0.6)
-  _limit_rows(axes, networks)
+  _limit_rows(axes, list(networks.values()), far)
   axes.grid(axis='x', color=PALE, linewidth=0.7)
   axes.tick_params(axis='y', length=0)
   _titles(axes, f'{results["experiment"]}: test error', 'test error, %', '')
   handles = _handles(networks.values()) + _extra_handles(networks.values(), teacher)
-  _legend(figure, handles)
+  _legend(figure, handles, results)
   return figure
 
 
-def _draw_row(axes: axes_lib.Axes, row: int, entry: Entry, *, is_headline: bool) -> None:
+def _draw_row(
+  axes: axes_lib.Axes, row: int, entry: Entry, far: float, *, is_headline: bool
+) -> None:
   error, (color, marker) = test_error(entry), KINDS[_kind(entry)]
-  values = [value for value in error['values'] if value is not None]
+  values = _values(entry)
   if len(values) > 1:
     shifts = np.linspace(-0.16, 0.16, len(values))
     axes.plot(values, row + shifts, '.', color=color, alpha=0.45, markersize=5, zorder=2)
-  axes.errorbar(
-    error['mean'], row, xerr=error['std'], color=color, marker=marker, zorder=3,
-    markersize=8 if is_headline else 6.5, elinewidth=1.6, capsize=3,
-  )
+  if max(values) <= far:
+    axes.errorbar(
+      error['mean'], row, xerr=error['std'], color=color, marker=marker, zorder=3,
+      markersize=8 if is_headline else 6.5, elinewidth=1.6, capsize=3,
+    )
   if entry['paper'] is not None:
     axes.plot(entry['paper']['value'], row, 'X', color=GREY, markersize=8, zorder=2)
 
 
-def _limit_rows(axes: axes_lib.Axes, networks: Mapping[str, Entry]) -> None:
+def _limit_rows(axes: axes_lib.Axes, networks: Sequence[Entry], far: float) -> None:
   """Ends the axis where the others are still told apart; what lies beyond is written at its end."""
-  values = [[v for v in test_error(e)['values'] if v is not None] for e in networks.values()]
-  limit = FAR * float(np.median([test_error(entry)['mean'] for entry in networks.values()]))
-  shown = [value for row in values for value in row if value <= limit]
+  values = [value for entry in networks for value in _values(entry)]
   axes.set_xlim(left=0)
-  if not shown or len(shown) == sum(map(len, values)):
+  if max(values) <= far:
     return
-  axes.set_xlim(0, 1.25 * max(shown))
-  for number, row in enumerate(values):
-    beyond = ', '.join(f'{value:.1f}' for value in row if value > limit)
+  axes.set_xlim(0, 1.6 * max(value for value in values if value <= far))
+  for row, entry in enumerate(networks):
+    beyond = ', '.join(f'{value:.1f}' for value in _values(entry) if value > far)
     if beyond:
-      axes.text(0.995, number, f'{beyond} →', ha='right', va='center', **_NAME,
-                transform=axes.get_yaxis_transform(), bbox=dict(color='white', pad=1.5), zorder=4)
+      text = f'mean {test_error(entry)["mean"]:.1f}, a seed at {beyond} →'
+      axes.text(0.995, row, text, ha='right', va='center', **_NAME, zorder=4,
+                transform=axes.get_yaxis_transform(), bbox=dict(color='white', pad=1.5))
+
+
+def _far(networks: Iterable[Entry]) -> float:
+  """The error from which on a value would press all others together: a collapsed net's."""
+  return 1.0 + FAR * float(np.median([value for entry in networks for value in _values(entry)]))
+
+
+def _values(entry: Entry) -> list[float]:
+  return [value for value in test_error(entry)['values'] if value is not None]
 
 
 def _extra_handles(networks: Iterable[Entry], teacher: Entry | None) -> list[lines_lib.Line2D]:
@@ -155,33 +167,44 @@ def _extra_handles(networks: Iterable[Entry], teacher: Entry | None) -> list[lin
 def _error_against_parameters(
   results: Mapping[str, Any], networks: Mapping[str, Entry]
 ) -> figure_lib.Figure | None:
-  if len({entry['parameters']['weights'] for entry in networks.values()}) < 2:
+  far = _far(networks.values()) if networks else 0.0
+  near = [entry for entry in networks.values() if max(_values(entry)) <= far]
+  if len({entry['parameters']['weights'] for entry in near}) < 2:
     return None
   figure, axes = _new(8, 5.6)
   axes.set_xscale('log')
-  for kind in _kinds(networks.values()):
-    chosen = [entry for entry in networks.values() if _kind(entry) == kind]
-    color, marker = KINDS[kind]
+  for entry in near:
+    color, marker = KINDS[_kind(entry)]
+    error = test_error(entry)
     axes.errorbar(
-      [entry['parameters']['weights'] for entry in chosen],
-      [test_error(entry)['mean'] for entry in chosen],
-      yerr=[test_error(entry)['std'] or 0.0 for entry in chosen],
-      color=color, marker=marker, linestyle='', elinewidth=1.2, capsize=2.5,
+      entry['parameters']['weights'], error['mean'], yerr=error['std'], color=color, marker=marker,
+      elinewidth=1.2, capsize=2.5,
     )
   axes.margins(x=0.18, y=0.12)
   axes.set_ylim(bottom=0)
   axes.grid(color=PALE, linewidth=0.7, which='major')
   low, high = axes.get_xlim()
-  axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5) if high < 200 * low else (1,)))
+  subs = (1, 1.5, 2, 3, 4, 6, 8) if high < 10 * low else (1, 2, 5) if high < 200 * low else (1,)
+  axes.xaxis.set_major_locator(ticker.LogLocator(subs=subs))
   axes.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: short_count(value)))
   axes.xaxis.set_minor_formatter(ticker.NullFormatter())
   _titles(
     axes, f'{results["experiment"]}: test error by size', 'weights (biases apart)', 'test error, %'
   )
-  _legend(figure, _handles(networks.values()))
+  _legend(figure, _handles(networks.values()), results)
   if len(networks) <= LABELLED_POINTS:
-    _label_points(figure, axes, list(networks.values()))
+    _label_points(figure, axes, near)
+  _name_collapsed(axes, [entry for entry in networks.values() if max(_values(entry)) > far])
   return figure
+
+
+def _name_collapsed(axes: axes_lib.Axes, networks: Sequence[Entry]) -> None:
+  """Says in a corner which networks lie beyond the picture."""
+  lines = [
+    f'{entry["label"]}: mean {test_error(entry)["mean"]:.1f}, a seed at {max(_values(entry)):.1f} ↑'
+    for entry in networks
+  ]
+  axes.text(0.01, 0.99, '\n'.join(lines), transform=axes.transAxes, va='top', **_NAME)
 
 
 def _label_points(
@@ -256,8 +279,8 @@ def _learning_curves(
   for axes in grid.flat[max(0, len(curves) - columns) : len(curves)]:
     axes.tick_params(labelbottom=True)
   figure.suptitle(
-    f'{results["experiment"]}: validation error while training, mean ± standard deviation over '
-    'seeds', fontsize=11, x=0.01, ha='left',
+    f'{results["experiment"]}: validation error while training, {_spread(results)}', fontsize=11,
+    x=0.01, ha='left',
   )
   figure.supxlabel('step', fontsize=10)
   figure.supylabel('validation error, %', fontsize=10)
@@ -380,12 +403,21 @@ def _handle(label: str, color: str, marker: str) -> lines_lib.Line2D:
   return lines_lib.Line2D([], [], color=color, marker=marker, linestyle='', label=label)
 
 
-def _legend(figure: figure_lib.Figure, handles: Sequence[lines_lib.Line2D]) -> None:
+def _legend(
+  figure: figure_lib.Figure, handles: Sequence[lines_lib.Line2D], results: Mapping[str, Any]
+) -> None:
   """Beneath the axes, where it hides nothing."""
   figure.legend(
     handles=handles, loc='outside lower center', ncols=min(len(handles), 6), fontsize=8.5,
     frameon=False, handletextpad=0.3, columnspacing=1.5,
-    title='mean ± standard deviation over seeds', title_fontsize=8.5,
+    title=_spread(results), title_fontsize=8.5,
+  )
+
+
+def _spread(results: Mapping[str, Any]) -> str:
+  splits = results['data'].get('splits')
+  return 'mean ± standard deviation over ' + (
+    f'the seeds of {len(splits)} splits' if splits else 'seeds'
   )
 
 

@@ -1,4 +1,4 @@
-"""The graph of an experiment's networks: who needs whom, in which order, and what they depend on."""
+"""The graph of networks: who needs whom, in which order, and what their weights depend on."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -84,7 +84,8 @@ def check_examples(networks: Networks, dataset: dataset_lib.Dataset) -> None:
 
 def student_sets(entry: Mapping[str, Any]) -> list[LogitSet]:
   """The sets that a student learns from, and the one it is selected by."""
-  return [LogitSet(name, entry['views']) for name in entry['examples']] + [LogitSet('validation', 1)]
+  learned = [LogitSet(name, entry['views']) for name in entry['examples']]
+  return [*learned, LogitSet('validation', 1)]
 
 
 def fingerprint(

@@ -34,7 +34,9 @@ EXPECTED_ERRORS = (
   dataset.DataError,
 )
 
-_CONFIG = config_flags.DEFINE_config_file('config', None, 'An experiment, such as configs/digits.py:smoke')
+_CONFIG = config_flags.DEFINE_config_file(
+  'config', None, 'An experiment, such as configs/digits.py:smoke'
+)
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Where the run lies or goes')
 _ONLY = flags.DEFINE_list('only', [], 'These networks and what they need; all, if left out')
 _STAGE = flags.DEFINE_enum('stage', 'all', pipeline.STAGES, 'One arrow of the chain alone')
@@ -68,12 +70,12 @@ def entry_point() -> None:
 
 
 def _run(stage: str) -> None:
-  for flag in (_CONFIG, _WORKDIR):
-    if flag.value is None:
-      raise defaults.ConfigError(f'--{flag.name} is missing')
-  results = pipeline.run(_CONFIG.value, _WORKDIR.value, only=_ONLY.value, stage=stage)
+  config, workdir = _CONFIG.value, _WORKDIR.value
+  if config is None or workdir is None:
+    raise defaults.ConfigError('expected --config=FILE.py and --workdir=FOLDER')
+  results = pipeline.run(config, workdir, only=_ONLY.value, stage=stage)
   print(report.table(results))
-  print(f'\nReport and figures: {pathlib.Path(_WORKDIR.value) / "report"}')
+  print(f'\nReport and figures: {pathlib.Path(workdir) / "report"}')
 
 
 def _verify(folders: list[str]) -> None:
@@ -83,14 +85,21 @@ def _verify(folders: list[str]) -> None:
 
 
 def _shipped_config(argument: str) -> str:
-  """`--config=configs/digits.py` names the file that ships with the package, if there is no other."""
+  """Lets `--config=configs/digits.py` name the file that ships with the package, from anywhere."""
   if not argument.startswith('--config='):
     return argument
   path, *variant = argument.removeprefix('--config=').split(':')
-  shipped = pathlib.Path(__file__).parent / 'configs' / pathlib.Path(path).name
+  shipped = _configs_folder() / pathlib.Path(path).name
   if pathlib.Path(path).exists() or not shipped.exists():
     return argument
   return '--config=' + ':'.join([str(shipped), *variant])
+
+
+def _configs_folder() -> pathlib.Path:
+  """The config files: within an installed package, or beside a checkout's."""
+  package = pathlib.Path(__file__).resolve().parent
+  installed = package / 'configs'
+  return installed if installed.is_dir() else package.parent / 'configs'
 
 
 if __name__ == '__main__':

@@ -184,7 +184,7 @@ def _save_data(
   folder.mkdir(exist_ok=True)
   storage.write_json(folder / 'fingerprint.json', described)
   storage.write_json(folder / 'notes.json', dataset.notes)
-  np.savez(folder / 'preprocessing.npz', **dataset.constants)
+  np.savez(folder / 'preprocessing.npz', allow_pickle=False, **dataset.constants)
 
 
 def _begin(experiment: Experiment, network: str) -> None:
@@ -253,7 +253,8 @@ def _train_seed(
       )
     return
   problem = _problem(experiment, entry, seed, sources)
-  label = f'{network}/{folder.name}' + ''.join(f' {k.split(".")[-1]} {v:g}' for k, v in trial.items())
+  settings = ''.join(f' {key.rpartition(".")[2]} {value}' for key, value in trial.items())
+  label = f'{network}/{folder.name}{settings}'
   folder.mkdir(parents=True, exist_ok=True)
   outcome = train.fit(problem, folder, label=label, stop=experiment.stop)
   experiment_lib.save_trained(folder, outcome, trial=trial, target_weights=weights)

@@ -28,7 +28,7 @@ Cells = Callable[[Mapping[str, Any], str], str]
 
 # The runs of several splits must agree on these.
 _SAME_IN_ALL_SPLITS = (
-  'kind', 'architecture', 'depth', 'parameters', 'hidden_units', 'targets', 'loss', 'paper'
+  'kind', 'architecture', 'depth', 'parameters', 'hidden_units', 'targets', 'loss'
 )
 _LOSS_FAMILY = {'label_l2': 'squared', 'hard_l2': 'squared', 'logit_l2': 'squared',
                 'cross_entropy': 'cross-entropy', 'hard_cross_entropy': 'cross-entropy'}
@@ -159,7 +159,7 @@ def _pooled(name: str, by_split: Entries) -> dict[str, Any]:
   results = list(by_split.values())
   for key in _SAME_IN_ALL_SPLITS:
     texts = {storage.canonical_json(result[key]) for result in results}
-    if len(texts) > 1 and key != 'paper':
+    if len(texts) > 1:
       raise ReportError(f'{name}: the splits differ in {key}: {", ".join(sorted(texts))}')
   first = _single(results[0])
   return first | {
@@ -554,7 +554,7 @@ def headline(results: Mapping[str, Any]) -> str:
   networks = results['networks']
   name, best = found['headline'], roles['best_on_labels']
   fewer = 'fewer' if found['difference'] > 0 else 'more'
-  closed = '' if found['gap_closed'] is None else (
+  closed = '' if not (found['gap_closed'] or 0) > 0 else (
     f' It closes {_per_cent(found["gap_closed"])} of the gap to {roles["teacher"]} '
     f'({_error(networks[roles["teacher"]])} %).'
   )
@@ -764,7 +764,7 @@ def verdict(results: Mapping[str, Any], name: str) -> str:
 def _against_best(found: Mapping[str, Any], best: str) -> str:
   sign = 'below' if found['difference'] > 0 else 'above'
   parts = [f'{abs(found["difference"]):.2f} points {sign} {best}{_significance(found)}']
-  if found['gap_closed'] is not None:
+  if (found['gap_closed'] or 0) > 0:
     parts.append(f'{_per_cent(found["gap_closed"])} of its gap to the teacher closed')
   return '; '.join(parts)
 

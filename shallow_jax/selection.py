@@ -1,6 +1,7 @@
 """What validation decides: the step that is kept, when to stop, when to lower the rate."""
 
 from collections.abc import Mapping
+import dataclasses
 from typing import Any
 
 from flax import linen as nn
@@ -53,7 +54,8 @@ def update(
   best = {'error': float(selection.best_error), 'loss': float(selection.best_loss)}
   new = {key: float(np.float32(figures[key])) for key in best}
   if rank(entry, new) < rank(entry, best):
-    return selection.replace(
+    return dataclasses.replace(
+      selection,
       best_variables=_kept(entry, variables),
       best_step=jnp.int32(step),
       best_error=jnp.float32(new['error']),
@@ -61,11 +63,11 @@ def update(
       evaluations_since_best=jnp.int32(0),
     )
   waited = int(selection.evaluations_since_best) + 1
-  selection = selection.replace(evaluations_since_best=jnp.int32(waited))
+  selection = dataclasses.replace(selection, evaluations_since_best=jnp.int32(waited))
   optimizer = entry['optimizer']
   if optimizer['schedule'] == 'plateau' and waited % optimizer['plateau_evaluations'] == 0:
     factor = selection.rate_factor * optimizer['decay_factor']
-    return selection.replace(rate_factor=jnp.float32(factor))
+    return dataclasses.replace(selection, rate_factor=jnp.float32(factor))
   return selection
 
 
@@ -97,14 +99,14 @@ def evaluate(
   logits = predict.logits(
     [predict.Member(module, variables)], dataset, arrays, batch_size=EVALUATION_BATCH
   )[0]
-  batch = {'label': arrays['label']}
+  batch = {'label': jnp.asarray(arrays['label'])}
   if 'target' in arrays:
-    batch['target'] = arrays['target'][:, 0]
+    batch['target'] = jnp.asarray(arrays['target'][:, 0])
   loss = losses.compute(entry['loss'], jnp.asarray(logits), batch, variables['output']['std'])
-  figures = {'error': metrics.error(logits, batch['label']), 'loss': float(loss)}
+  figures = {'error': metrics.error(logits, arrays['label']), 'loss': float(loss)}
   collapsed = metrics.one_class_predicted(logits)
   if entry['loss']['name'] == 'logit_l2':
-    figures['logit_r2'] = metrics.r_squared(logits, batch['target'])
+    figures['logit_r2'] = metrics.r_squared(logits, arrays['target'][:, 0])
     collapsed = collapsed or not figures['logit_r2'] > 0  # NaN is not above 0 either
   return figures, collapsed
 

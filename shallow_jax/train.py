@@ -164,7 +164,7 @@ def _evaluate(
   problem, step = run.problem, run.step
   interval = problem.entry['evaluate_every_steps']
   mean_loss = float(run.state.loss_sum) / ((step - 1) % interval + 1)
-  run.state = run.state.replace(loss_sum=jnp.float32(0))
+  run.state = dataclasses.replace(run.state, loss_sum=jnp.float32(0))
   figures, _ = selection_lib.evaluate(
     problem.entry, problem.module, run.state.variables, problem.dataset, problem.validation
   )
@@ -234,12 +234,12 @@ class _Feed:
 
 
 def compiled_step_of(problem: problem_lib.Problem) -> Callable[..., tuple[State, jax.Array]]:
+  """The compiled call of a problem; all seeds and learning rates of a network share it."""
   entry = problem.entry
   return compiled_step(
     problem.module,
     problem.dataset.inputs,
     tuple(entry['loss'].items()),
-    # Its seeds and learning rates share one program.
     tuple(dict(entry['optimizer'], learning_rate=1.0).items()),
     entry['num_steps'],
     entry['views'],

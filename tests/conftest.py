@@ -1,7 +1,10 @@
 """Data that tests share."""
 
+import jax
 import numpy as np
 import pytest
+
+jax.config.update('jax_numpy_rank_promotion', 'raise')
 
 
 @pytest.fixture(scope='session')

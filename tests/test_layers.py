@@ -132,7 +132,7 @@ def test_conv_under_vmap():
     return jax.grad(lambda params: (jnp.square(conv.apply(params, x)) * weight).sum())(params)
 
   actual = jax.jit(jax.vmap(gradient))(several)
-  expected = [jax.jit(gradient)(jax.tree.map(lambda leaf: leaf[i], several)) for i in (0, 1)]
+  expected = [jax.jit(gradient)(jax.tree.map(lambda leaf, i=i: leaf[i], several)) for i in (0, 1)]
   expected = jax.tree.map(lambda *leaves: np.stack(leaves), *expected)
   chex.assert_trees_all_close(actual, expected, rtol=1e-4, atol=1e-3)
 

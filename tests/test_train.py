@@ -74,7 +74,9 @@ CASES = {
   'batch statistics': dict(
     model=dict(name='cnn', features=(4,), kernel_size=3, dense=(8,), batch_norm=True)
   ),
-  'plateau': dict(optimizer=dict(schedule='plateau', plateau_evaluations=1), evaluate_every_steps=5),
+  'plateau': dict(
+    optimizer=dict(schedule='plateau', plateau_evaluations=1), evaluate_every_steps=5
+  ),
   'the last step': dict(select='last'),
 }
 

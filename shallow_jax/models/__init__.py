@@ -80,13 +80,13 @@ def apply_train(
   outputs, updated = module.apply(
     _collections(variables), x, train=True, rngs={'dropout': dropout_key}, mutable=['batch_stats']
   )
-  return _logits(outputs, variables), updated.get('batch_stats', {})
+  return _logits(outputs, variables), updated['batch_stats'] if updated else {}
 
 
 def _collections(variables: Variables) -> dict[str, Any]:
   return {'params': variables['params'], 'batch_stats': variables['batch_stats']}
 
 
-def _logits(outputs: jax.Array, variables: Variables) -> jax.Array:
+def _logits(outputs: Any, variables: Variables) -> jax.Array:
   output = variables['output']
   return outputs.astype(jnp.float32) * output['std'][None, :] + output['mean'][None, :]

@@ -51,15 +51,13 @@ def _max_pool_forward(x: jax.Array, size: tuple[int, int]) -> tuple[jax.Array, j
   """Returns the pooled values and, as int8, the place (0 to 8) of the maximum in its window."""
   rows, columns = ((length - 3) // 2 + 1 for length in size)
   place = jnp.zeros((x.shape[0], rows, columns, x.shape[3]), jnp.int8)
-  pooled = None
-  for k in range(9):
+  pooled = x[:, : 2 * rows - 1 : 2, : 2 * columns - 1 : 2]
+  for k in range(1, 9):
     i, j = divmod(k, 3)
     value = x[:, i : i + 2 * rows - 1 : 2, j : j + 2 * columns - 1 : 2]
-    if pooled is None:
-      pooled = value
-    else:  # only a strictly greater one moves the place: ties stay with the first
-      place = jnp.where(value > pooled, jnp.int8(k), place)
-      pooled = jnp.maximum(pooled, value)
+    # Only a strictly greater one moves the place: ties stay with the first.
+    place = jnp.where(value > pooled, jnp.int8(k), place)
+    pooled = jnp.maximum(pooled, value)
   return pooled, place
 
 

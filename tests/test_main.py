@@ -1,0 +1,94 @@
+"""The command: what goes in wrong comes out as one line."""
+
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+DIGITS = f'--config={ROOT}/configs/digits.py:smoke'
+
+
+def shallow_jax(*arguments, cwd=ROOT):
+  return subprocess.run(
+    [sys.executable, '-m', 'shallow_jax.main', *arguments],
+    cwd=cwd, capture_output=True, text=True, check=False,
+    env=os.environ | {'PYTHONPATH': str(ROOT)},
+  )
+
+
+BAD_INPUT = {
+  'a typo in a key': (
+    [DIGITS, '--config.networks.mimic.optimiser.learning_rate=0.1'], "did you mean 'optimizer'"
+  ),
+  'a typo in a network': ([DIGITS, '--config.networks.mimc.seeds=1'], "did you mean 'mimic'"),
+  'a typo in a flag': ([DIGITS, '--workdr=x'], 'workdir'),
+  'a wrong type': ([DIGITS, '--config.networks.mimic.seeds=many'], 'seeds'),
+  'an unknown variant': ([DIGITS.replace('smoke', 'smok')], "did you mean 'smoke'"),
+  'an unknown network': ([DIGITS, '--only=mimick'], "did you mean 'mimic'"),
+  'no such config': (['--config=configs/digit.py'], 'digit.py'),
+  'a batch larger than the data': ([DIGITS, '--config.networks.cnn.batch_size=1000'], '400 examples'),
+  'a bottleneck wider than the layer': (
+    [DIGITS, '--config.networks.mimic.model.bottleneck=65'], '65 is wider'
+  ),
+  'no data': ([f'--config={ROOT}/configs/cifar10.py'], 'data_dir'),
+  'an unknown command': (['rum'], "did you mean 'run'"),
+}
+
+
+@pytest.mark.parametrize(('arguments', 'expected'), BAD_INPUT.values(), ids=BAD_INPUT.keys())
+def test_bad_input_is_one_line_and_leaves_nothing(arguments, expected, tmp_path):
+  workdir = tmp_path / 'run'
+  done = shallow_jax(*arguments, f'--workdir={workdir}')
+  lines = done.stderr.strip().splitlines()
+  assert done.returncode not in (0, -signal.SIGSEGV)
+  assert expected in lines[-1]
+  assert 'Traceback' not in done.stderr
+  assert len(lines) == 1
+  assert not any(path.is_dir() for path in workdir.glob('*'))
+
+
+def test_a_workdir_that_cannot_be_written(tmp_path):
+  file = tmp_path / 'file'
+  file.write_text('')
+  done = shallow_jax(DIGITS, f'--workdir={file}/run')
+  assert done.returncode == 1
+  assert str(file) in done.stderr.splitlines()[-1]
+  assert 'Traceback' not in done.stderr
+
+
+def test_run_stop_continue_report_and_verify(tmp_path):
+  """A first SIGTERM saves and ends with 143; the same command goes on; verify reads the stores."""
+  workdir = tmp_path / 'a folder with spaces'
+  command = [sys.executable, '-m', 'shallow_jax.main', DIGITS, f'--workdir={workdir}']
+  process = subprocess.Popen(
+    command, stderr=subprocess.PIPE, text=True, env=os.environ | {'PYTHONPATH': str(ROOT)}
+  )
+  while not (workdir / 'cnn' / 'seed-0').exists():
+    time.sleep(0.1)
+  second = shallow_jax(DIGITS, f'--workdir={workdir}')
+  assert second.returncode == 1
+  assert f'in use by pid {process.pid}' in second.stderr
+  process.send_signal(signal.SIGTERM)
+  _, errors = process.communicate(timeout=120)
+  assert process.returncode == 143
+  assert 'the same command goes on from there' in errors
+
+  done = shallow_jax(DIGITS, f'--workdir={workdir}', '--only=mimic')
+  assert done.returncode == 0, done.stderr
+  assert re.search(r'mimic .*32L-2k', done.stdout)
+  results = json.loads((workdir / 'report' / 'results.json').read_text())
+  assert set(results['networks']) == {'cnn', 'teacher', 'mimic'}
+
+  store = workdir / 'teacher' / 'logits' / 'train'
+  assert '400 x 10 logits' in shallow_jax('verify', str(store)).stdout
+  (store / 'shard-00001-of-00004.npy').unlink()
+  damaged = shallow_jax('verify', str(store))
+  assert damaged.returncode == 1
+  assert 'shard-00001-of-00004.npy' in damaged.stderr

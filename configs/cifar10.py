@@ -29,9 +29,18 @@ def get_config(variant: str = '') -> ml_collections.ConfigDict:
     ),
     networks=dict(
       cnn=cnn(),
-      teacher=dict(ensemble=('cnn',), label='ensemble of 2 CNNs'),
+      teacher=dict(ensemble=('cnn',), label='ensemble of the CNNs'),
+      shallow=student(label='labels', learning_rate=0.1, num_steps=6 * EPOCH),
+      mimic=mimic(label='mimic', examples=('train', 'unlabelled'), num_steps=10 * EPOCH),
+      mimic_labelled=mimic(
+        label='mimic, labelled images', examples=('train',), num_steps=6 * EPOCH
+      ),
     ),
-    report=dict(headline='mimic', teacher='teacher'),
+    report=dict(
+      attribution=('shallow', 'mimic_labelled', 'mimic', 'teacher'),
+      headline='mimic',
+      teacher='teacher',
+    ),
   )
   return smoke(config) if 'smoke' in chosen else config
 
@@ -53,5 +62,36 @@ def cnn() -> dict:
   )
 
 
+def student(*, label: str, learning_rate: float, num_steps: int) -> dict:
+  """64c-p-300L-8k; rates are the best of a few on validation in runs of 450 steps."""
+  return dict(
+    label=label,
+    model=dict(name='shallow_conv', features=64, kernel_size=3, bottleneck=300, hidden=8000),
+    seeds=3,
+    optimizer=dict(learning_rate=learning_rate),
+    batch_size=128,
+    num_steps=num_steps,
+    evaluate_every_steps=EPOCH,
+    checkpoint_every_steps=EPOCH,
+  )
+
+
+def mimic(*, label: str, examples: tuple[str, ...], num_steps: int) -> dict:
+  """The same net on the ensemble's logits, normalised per class."""
+  entry = student(label=label, learning_rate=0.03, num_steps=num_steps)
+  return entry | dict(targets='teacher', examples=examples, loss=dict(name='logit_l2'))
+
+
 def smoke(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+  """Every network, narrower, a few steps on a few images."""
+  config.data.update(num_validation=50, max_train=1000, max_test=500, max_pool=500)
+  config.logits.update(shard_rows=256, batch_size=64)
+  for entry in config.networks.values():
+    entry.seeds = 1
+    entry.batch_size = 32
+    entry.num_steps = entry.evaluate_every_steps = entry.checkpoint_every_steps = 60
+    entry.optimizer.warmup_steps = 10
+  config.networks.cnn.model.update(features=(8, 16, 32), dense=(64,))
+  for name in ('shallow', 'mimic', 'mimic_labelled'):
+    config.networks[name].model.update(features=8, bottleneck=32, hidden=500)
   return config

@@ -50,7 +50,7 @@ def data() -> dict:
 def main_networks() -> dict:
   return dict(
     cnn=cnn(),
-    teacher=dict(ensemble=('cnn',), label='ensemble of 4 CNNs'),
+    teacher=dict(ensemble=('cnn',), label='ensemble of the CNNs'),
     shallow=student(label='labels'),
     shallow_dropout=student(label='labels, dropout', dropout=0.5),
     shallow_l2=student(label='labels, L2', loss=dict(name='label_l2')),
@@ -118,4 +118,5 @@ def smoke(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     entry.seeds = min(entry.seeds, 2)
     entry.search = ml_collections.ConfigDict()
     entry.num_steps = min(entry.num_steps, 200)
+    entry.optimizer.warmup_steps = 50
   return config

@@ -6,6 +6,7 @@ for a plain dict. Both refuse what is not listed here, with the nearest name tha
 
 from collections.abc import Iterable, Mapping, Sequence
 import difflib
+import re
 from typing import Any
 
 import ml_collections
@@ -123,23 +124,31 @@ def experiment(
 
 def complete(config: Mapping[str, Any] | ml_collections.ConfigDict) -> ml_collections.ConfigDict:
   """Fills in every default; an unknown key or a wrong type raises ConfigError."""
-  config = config.to_dict() if isinstance(config, ml_collections.ConfigDict) else dict(config)
+  config = config.to_dict() if isinstance(config, ml_collections.ConfigDict) else config
   full = _merge(EXPERIMENT, config, 'config', free=('data', 'networks'))
-  full['data'] = _data(config.get('data', {}))
+  full['data'] = _data(full['data'])
   full['networks'] = {
-    name: _network(entry, f'config.networks.{name}')
-    for name, entry in config.get('networks', {}).items()
+    _network_name(name): _network(entry, f'config.networks.{name}')
+    for name, entry in _dict(full['networks'], 'config.networks').items()
   }
   full['order'] = full['order'] or tuple(full['networks'])
   if sorted(full['order']) != sorted(full['networks']):
-    raise ConfigError('config.order: expected every network once')
+    names = ', '.join(full['networks'])
+    raise ConfigError(f'config.order: expected every network once, {names}')
+  _check_report(full['report'], list(full['networks']))
   return ml_collections.ConfigDict(full, type_safe=True, convert_dict=True)
 
 
 def plain(config: ml_collections.ConfigDict) -> dict[str, Any]:
-  """A complete config as plain dicts, its networks in `order` (a ConfigDict sorts its keys)."""
+  """A complete config as plain dicts, its networks in `order` (a ConfigDict sorts its keys).
+
+  Here a rate of 0 becomes the model's own: after every override of its width.
+  """
   found = config.to_dict()
   found['networks'] = {name: found['networks'][name] for name in found['order']}
+  for entry in found['networks'].values():
+    if entry['model'] is not None and not entry['optimizer']['learning_rate']:
+      entry['optimizer']['learning_rate'] = _rate(entry['model'])
   return found
 
 
@@ -154,7 +163,7 @@ def variants(variant: str, known: Sequence[str]) -> list[str]:
 def suggestion(name: str, known: Iterable[str]) -> str:
   """`; did you mean 'x'?` with the nearest known name, or the names that there are."""
   known = list(known)
-  near = difflib.get_close_matches(name, known, n=1)
+  near = difflib.get_close_matches(str(name), known, n=1)
   return f'; did you mean {near[0]!r}?' if near else f'; expected one of {", ".join(known)}'
 
 
@@ -165,13 +174,13 @@ def choice(value: str, known: Sequence[str], where: str) -> None:
 
 
 def _data(config: Mapping[str, Any]) -> dict[str, Any]:
-  name = config.get('name', '')
+  name = _dict(config, 'config.data').get('name', '')
   choice(name, list(DATA), 'config.data.name')
   defaults = dict(DATA[name], name=name, sets={})
   full = _merge(defaults, config, 'config.data', free=('sets',))
   full['sets'] = {
     key: _derived_set(entry, f'config.data.sets.{key}')
-    for key, entry in config.get('sets', {}).items()
+    for key, entry in _dict(full['sets'], 'config.data.sets').items()
   }
   return full
 
@@ -189,19 +198,43 @@ def _network(entry: Mapping[str, Any], where: str) -> dict[str, Any]:
     raise ConfigError(f'{where}: expected exactly one of model and ensemble')
   if full['model'] is not None:
     full['model'] = _model(full['model'], f'{where}.model')
-    full['optimizer']['learning_rate'] = full['optimizer']['learning_rate'] or _rate(full['model'])
   if full['paper'] is not None:
     full['paper'] = _merge(PAPER, full['paper'], f'{where}.paper')
-  choice(full['loss']['name'], losses.ON_LABELS + losses.ON_LOGITS, f'{where}.loss.name')
-  choice(full['optimizer']['schedule'], optimizer.SCHEDULES, f'{where}.optimizer.schedule')
-  choice(full['select'], ('error', 'loss', 'last'), f'{where}.select')
-  _check_search(full['search'], full, f'{where}.search')
-  _check_numbers(full, where)
+  full['search'] = _search(full['search'], full, f'{where}.search')
+  check_values(full, where)
   return full
 
 
+def check_values(entry: Mapping[str, Any], where: str) -> None:
+  """Refuses names that there are not and numbers out of range, in an entry of the right types."""
+  choice(entry['loss']['name'], losses.ON_LABELS + losses.ON_LOGITS, f'{where}.loss.name')
+  choice(entry['optimizer']['schedule'], optimizer.SCHEDULES, f'{where}.optimizer.schedule')
+  choice(entry['select'], ('error', 'loss', 'last'), f'{where}.select')
+  _check_steps(entry, where)
+  for part in ('loss', 'optimizer', 'model'):
+    for key, value in (entry[part] or {}).items():
+      _check_range(key, value, f'{where}.{part}.{key}')
+
+
+def _network_name(name: str) -> str:
+  if not isinstance(name, str) or name == 'labels' or not re.fullmatch(r'[\w-]+', name):
+    raise ConfigError(
+      f'config.networks: {name!r} is no name for a network; expected letters, digits, - and _, '
+      "and not 'labels'"
+    )
+  return name
+
+
+def _check_report(report: Mapping[str, Any], networks: Sequence[str]) -> None:
+  for name in report['attribution']:
+    choice(name, networks, 'config.report.attribution')
+  for role in ('baseline', 'headline', 'teacher'):
+    if report[role]:
+      choice(report[role], networks, f'config.report.{role}')
+
+
 def _model(model: Mapping[str, Any], where: str) -> dict[str, Any]:
-  name = model.get('name', '')
+  name = _dict(model, where).get('name', '')
   choice(name, list(models.MODELS), f'{where}.name')
   return _merge(dict(models.arguments(name), name=name), model, where)
 
@@ -210,17 +243,34 @@ def _rate(model: Mapping[str, Any]) -> float:
   return STABLE_RATE / model['hidden'] if model['name'].startswith('shallow') else 0.01
 
 
-def _check_search(search: Mapping[str, Any], entry: Mapping[str, Any], where: str) -> None:
-  for key, value in search.items():
+def _search(search: Any, entry: Mapping[str, Any], where: str) -> dict[str, Any]:
+  found: dict[str, Any] = {}
+  for key, value in _dict(search, where).items():
+    here = f'{where}.{key}'
     if key not in entry:
       raise ConfigError(f'{where}: unknown key {key!r}{suggestion(key, entry)}')
-    if isinstance(value, Mapping):
-      _check_search(value, entry[key], f'{where}.{key}')
+    if isinstance(entry[key], Mapping):
+      found[key] = _search(value, entry[key], here)
     elif not isinstance(value, (tuple, list)) or not value:
-      raise ConfigError(f'{where}.{key}: expected a tuple of values to try, not {value!r}')
+      raise ConfigError(f'{here}: expected a tuple of values to try, not {value!r}')
+    else:
+      found[key] = tuple(_value(entry[key], each, here) for each in value)
+  return found
 
 
-def _check_numbers(entry: Mapping[str, Any], where: str) -> None:
+def _check_range(key: str, value: Any, where: str) -> None:
+  if not isinstance(value, (int, float)) or isinstance(value, bool):
+    return
+  if key in ('temperature', 'kernel_size', 'convs_per_stage', 'features', 'hidden'):
+    if value <= 0:
+      raise ConfigError(f'{where}: expected more than 0, not {value}')
+  elif value < 0:
+    raise ConfigError(f'{where}: expected 0 or more, not {value}')
+  if key in ('dropout', 'input_dropout', 'label_smoothing', 'label_weight') and value > 1:
+    raise ConfigError(f'{where}: expected 0 to 1, not {value}')
+
+
+def _check_steps(entry: Mapping[str, Any], where: str) -> None:
   for key in ('seeds', 'views', 'batch_size', 'num_steps', 'steps_per_call',
               'evaluate_every_steps', 'checkpoint_every_steps'):
     if entry[key] < 1:
@@ -235,9 +285,7 @@ def _merge(
   defaults: Mapping[str, Any], changes: Mapping[str, Any], where: str, free: Sequence[str] = ()
 ) -> dict[str, Any]:
   """`defaults` with `changes` laid over it; keys in `free` are taken as they come."""
-  if not isinstance(changes, Mapping):
-    raise ConfigError(f'{where}: expected a dict, not {changes!r}')
-  for key in changes:
+  for key in _dict(changes, where):
     if key not in defaults:
       raise ConfigError(f'{where}: unknown key {key!r}{suggestion(key, defaults)}')
   return {
@@ -248,13 +296,19 @@ def _merge(
   }
 
 
+def _dict(value: Any, where: str) -> Mapping[str, Any]:
+  if not isinstance(value, Mapping):
+    raise ConfigError(f'{where}: expected a dict, not {value!r}')
+  return value
+
+
 def _value(default: Any, value: Any, where: str) -> Any:
   if isinstance(default, Mapping):
     return _merge(default, value, where)
   if isinstance(default, tuple) and isinstance(value, (tuple, list)):
     return tuple(value)
-  if isinstance(default, float) and type(value) is int:
-    return float(value)
+  if isinstance(default, float) and isinstance(value, (int, float)) and type(value) is not bool:
+    return float(value)  # NumPy's float64 is a float too
   if type(value) is not type(default):
     raise ConfigError(f'{where}: expected {type(default).__name__}, not {value!r}')
   return value

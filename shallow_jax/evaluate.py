@@ -54,6 +54,7 @@ def evaluate(experiment: Experiment, network: str) -> dict[str, Any]:
   found = [_figures(experiment, entry, members, seed) for seed, members in runs]
   members = experiment.members(network)
   records = [experiment_lib.trained_seeds(experiment, name)[seed] for name, seed in members]
+  search = _search(experiment.folder(network))
   result: dict[str, Any] = {
     'kind': 'ensemble' if entry['ensemble'] else 'model',
     'label': entry['label'] or network,
@@ -66,9 +67,9 @@ def evaluate(experiment: Experiment, network: str) -> dict[str, Any]:
     'calibration_error': _over_seeds(found, 'test', 'calibration_error')['mean'],
     'latency_ms': _latency(experiment, members if entry['ensemble'] else members[:1]),
     'flags': {} if entry['ensemble'] else _flags(records),
-    'search': _search(experiment.folder(network)),
+    'search': search,
     'paper': entry['paper'],
-    'provenance': _provenance(experiment, network, records),
+    'provenance': _provenance(experiment, network, records, search),
     'weights': experiment_lib.weights_of(experiment, members),
   }
   storage.write_json(experiment.folder(network) / 'result.json', result)
@@ -196,19 +197,20 @@ def _mean(values: Sequence[Mapping[str, float] | None]) -> dict[str, float] | No
 
 
 def _provenance(
-  experiment: Experiment, network: str, records: Sequence[Mapping[str, Any]]
+  experiment: Experiment,
+  network: str,
+  records: Sequence[Mapping[str, Any]],
+  search: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
-  search = _search(experiment.folder(network)) or {'trials': []}
   device = jax.devices()[0]
   is_ensemble = bool(experiment.networks[network]['ensemble'])
-  trial_seconds = sum(trial['wall_seconds'] for trial in search['trials'])
   return {
     'device': f'{jax.device_count()} x {device.device_kind}',
     'config_hash': storage.sha256_json(experiment.fingerprints[network]),
     'commit': _commit(),
     'command': shlex.join(sys.argv),
     'date': datetime.datetime.now(datetime.UTC).date().isoformat(),
-    'wall_seconds': 0.0 if is_ensemble else _training_seconds(records) + trial_seconds,
+    'wall_seconds': 0.0 if is_ensemble else _training_seconds(records, search),
     'examples_per_second': None if is_ensemble else max(r['examples_per_second'] for r in records),
     'versions': {
       'shallow_jax': shallow_jax.__version__,
@@ -217,8 +219,13 @@ def _provenance(
   }
 
 
-def _training_seconds(records: Sequence[Mapping[str, Any]]) -> float:
-  return sum(record['wall_seconds'] for record in records)
+def _training_seconds(
+  records: Sequence[Mapping[str, Any]], search: Mapping[str, Any] | None
+) -> float:
+  """Of all seeds and of the trials that did not become seed 0."""
+  trials = search['trials'] if search else []
+  losers = [trial for i, trial in enumerate(trials) if search and i != search['chosen']]
+  return sum(each['wall_seconds'] for each in [*records, *losers])
 
 
 def _commit() -> str | None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 import io
-import json
 import pathlib
 from typing import Any
 
@@ -15,8 +14,9 @@ from matplotlib import transforms
 from matplotlib.backends import backend_agg
 import numpy as np
 
+from shallow_jax import results as results_lib
+
 DPI = 150
-LEFT = 'left to the teacher'  # the cause of the step that no student takes
 INK, GREY, PALE = '#222222', '#777777', '#dddddd'
 # Okabe and Ito's colours, told apart by the colour-blind too; each kind has its marker as well.
 KINDS = {
@@ -31,60 +31,28 @@ LABELLED_POINTS = 24  # more networks than these are shown without their names
 _NAME = {'fontsize': 8.5, 'color': INK}
 
 Entry = Mapping[str, Any]
-Curves = tuple[np.ndarray, np.ndarray]
 
 
 def draw(results: Mapping[str, Any], folders: Sequence[pathlib.Path]) -> dict[str, bytes]:
   """All pictures that there is something to draw for, by file name.
 
   Args:
-    results: as report.collect returns them.
+    results: as results.collect returns them.
     folders: of the experiment's runs, one a split.
   """
   networks = {
     name: results['networks'][name] for name in results['order']
-    if test_error(results['networks'][name])['mean'] is not None
+    if results_lib.test_error(results['networks'][name])['mean'] is not None
   }
-  curves = {name: read_curves([folder / name for folder in folders]) for name in networks}
+  read = {name: results_lib.read_curves([folder / name for folder in folders]) for name in networks}
+  curves = {name: curve for name, curve in read.items() if curve is not None}
   drawn = {
     'error_by_network.png': _error_by_network(results, networks),
     'error_against_parameters.png': _error_against_parameters(results, networks),
-    'learning_curves.png': _learning_curves(results, {k: c for k, c in curves.items() if c}),
+    'learning_curves.png': _learning_curves(results, curves),
     'attribution.png': _attribution(results),
   }
   return {name: _png(figure) for name, figure in drawn.items() if figure is not None}
-
-
-def test_error(entry: Entry, split: str = 'test') -> Mapping[str, Any]:
-  """A network's mean, std and values, in per cent: phone error rate for speech, else error."""
-  return entry['metrics'][split]['per'] or entry['metrics'][split]['error']
-
-
-def read_curves(folders: Sequence[pathlib.Path]) -> Curves | None:
-  """Steps [evaluations] and validation errors in per cent [seeds, evaluations] of a network.
-
-  A seed that stopped early keeps its last error; one that diverged is left out.
-  """
-  paths = [path for folder in folders for path in sorted(folder.glob('seed-*/metrics.jsonl'))]
-  seeds = [found for path in paths if (found := _read_seed(path))]
-  if not seeds:
-    return None
-  steps = sorted({step for seed in seeds for step in seed})
-  rows = [[_last_at(seed, step) for step in steps] for seed in seeds]
-  return np.array(steps), np.array(rows)
-
-
-def _read_seed(path: pathlib.Path) -> dict[int, float]:
-  """Validation error by step; empty if the seed diverged."""
-  lines = [json.loads(line) for line in path.read_text().splitlines()]
-  if any('nonfinite' in line for line in lines):
-    return {}
-  return {line['step']: line['error'] for line in lines if line['kind'] == 'validation'}
-
-
-def _last_at(seed: Mapping[int, float], step: int) -> float:
-  before = [known for known in seed if known <= step]
-  return seed[max(before)] if before else float('nan')
 
 
 def _error_by_network(
@@ -98,7 +66,7 @@ def _error_by_network(
     _draw_row(axes, row, entry, far, is_headline=name == results['roles']['headline'])
   teacher = networks.get(results['roles']['teacher'])
   if teacher is not None:
-    mean = test_error(teacher)['mean']
+    mean = _mean(teacher)
     axes.axvline(mean, color=INK, linewidth=1, linestyle='--', zorder=1)
   axes.set_yticks(range(len(networks)), [entry['label'] for entry in networks.values()])
   for tick, name in zip(axes.get_yticklabels(), networks, strict=True):
@@ -116,7 +84,7 @@ def _error_by_network(
 def _draw_row(
   axes: axes_lib.Axes, row: int, entry: Entry, far: float, *, is_headline: bool
 ) -> None:
-  error, (color, marker) = test_error(entry), KINDS[_kind(entry)]
+  error, (color, marker) = results_lib.test_error(entry), KINDS[_kind(entry)]
   values = _values(entry)
   if len(values) > 1:
     shifts = np.linspace(-0.16, 0.16, len(values))
@@ -140,7 +108,7 @@ def _limit_rows(axes: axes_lib.Axes, networks: Sequence[Entry], far: float) -> N
   for row, entry in enumerate(networks):
     beyond = ', '.join(f'{value:.1f}' for value in _values(entry) if value > far)
     if beyond:
-      text = f'mean {test_error(entry)["mean"]:.1f}, a seed at {beyond} →'
+      text = f'mean {_mean(entry):.1f}, a seed at {beyond} →'
       axes.text(0.995, row, text, ha='right', va='center', **_NAME, zorder=4,
                 transform=axes.get_yaxis_transform(), bbox=dict(color='white', pad=1.5))
 
@@ -150,8 +118,12 @@ def _far(networks: Iterable[Entry]) -> float:
   return 1.0 + FAR * float(np.median([value for entry in networks for value in _values(entry)]))
 
 
+def _mean(entry: Entry) -> float:
+  return results_lib.test_error(entry)['mean']
+
+
 def _values(entry: Entry) -> list[float]:
-  return [value for value in test_error(entry)['values'] if value is not None]
+  return [value for value in results_lib.test_error(entry)['values'] if value is not None]
 
 
 def _extra_handles(networks: Iterable[Entry], teacher: Entry | None) -> list[lines_lib.Line2D]:
@@ -175,7 +147,7 @@ def _error_against_parameters(
   axes.set_xscale('log')
   for entry in near:
     color, marker = KINDS[_kind(entry)]
-    error = test_error(entry)
+    error = results_lib.test_error(entry)
     axes.errorbar(
       entry['parameters']['weights'], error['mean'], yerr=error['std'], color=color, marker=marker,
       elinewidth=1.2, capsize=2.5,
@@ -201,7 +173,7 @@ def _error_against_parameters(
 def _name_collapsed(axes: axes_lib.Axes, networks: Sequence[Entry]) -> None:
   """Says in a corner which networks lie beyond the picture."""
   lines = [
-    f'{entry["label"]}: mean {test_error(entry)["mean"]:.1f}, a seed at {max(_values(entry)):.1f} ↑'
+    f'{entry["label"]}: mean {_mean(entry):.1f}, a seed at {max(_values(entry)):.1f} ↑'
     for entry in networks
   ]
   axes.text(0.01, 0.99, '\n'.join(lines), transform=axes.transAxes, va='top', **_NAME)
@@ -211,7 +183,7 @@ def _label_points(
   figure: figure_lib.Figure, axes: axes_lib.Axes, networks: Sequence[Entry]
 ) -> None:
   """Writes each network's name at the nearest place beside its point that is still free."""
-  points = [(entry['parameters']['weights'], test_error(entry)['mean']) for entry in networks]
+  points = [(entry['parameters']['weights'], _mean(entry)) for entry in networks]
   figure.draw_without_rendering()  # fixes the layout: extents are in pixels from here on
   figure.set_layout_engine('none')
   renderer = backend_agg.FigureCanvasAgg(figure).get_renderer()
@@ -256,7 +228,7 @@ def _around(x: float, y: float, radius: float) -> transforms.Bbox:
 
 
 def _learning_curves(
-  results: Mapping[str, Any], curves: Mapping[str, Curves]
+  results: Mapping[str, Any], curves: Mapping[str, results_lib.Curves]
 ) -> figure_lib.Figure | None:
   """A panel a network: mean and standard deviation over seeds, the others in grey behind."""
   if not any(len(steps) > 1 for steps, _ in curves.values()):
@@ -301,7 +273,7 @@ def _draw_curve(
   axes.tick_params(labelsize=8)
 
 
-def _top(curves: Mapping[str, Curves]) -> float:
+def _top(curves: Mapping[str, results_lib.Curves]) -> float:
   """Where the axis ends: it shows every curve from a fifth of its way on."""
   late = [errors.mean(axis=0)[steps >= steps[-1] / 5] for steps, errors in curves.values()]
   return min(100.0, 1.15 * max(float(np.max(mean)) for mean in late) + 1.0)
@@ -313,7 +285,7 @@ def _attribution(results: Mapping[str, Any]) -> figure_lib.Figure | None:
   if not steps:
     return None
   names = [steps[0]['from']] + [step['to'] for step in steps]
-  errors = [test_error(results['networks'][name])['mean'] for name in names]
+  errors = [results_lib.test_error(results['networks'][name])['mean'] for name in names]
   figure, axes = _new(8, 1.4 + 0.62 * len(names))
   axes.barh(range(len(names)), errors, height=0.5, color='#c8ced6')
   for row, step in enumerate(steps, start=1):
@@ -334,7 +306,7 @@ def _draw_step(
   axes: axes_lib.Axes, row: int, step: Mapping[str, Any], before: float, after: float, space: float
 ) -> None:
   style: dict[str, Any]
-  if step['cause'] == LEFT:
+  if step['cause'] == results_lib.LEFT:
     style = dict(color=TARGET, edgecolor=GREY, hatch='....', linewidth=0.6)
   elif after <= before:
     style = dict(color=GAIN)

@@ -25,7 +25,7 @@ class LogitSet(NamedTuple):
 
 
 def target(entry: Mapping[str, Any]) -> Target | None:
-  """The network that an entry's `targets` names, None for labels."""
+  """The network that an entry's `targets` names, None for labels (after `check_names`)."""
   if entry['targets'] == 'labels':
     return None
   name, _, seed = entry['targets'].partition('/')
@@ -68,6 +68,8 @@ def check_names(networks: Networks) -> None:
   for name, entry in networks.items():
     where = f'config.networks.{name}'
     _check_targets(networks, entry, where)
+    for trial in trials(entry):
+      defaults.check_values(with_trial(entry, trial), f'{where}.search')
     for member in entry['ensemble']:
       defaults.choice(member, list(networks), f'{where}.ensemble')
       if networks[member]['ensemble']:
@@ -113,12 +115,20 @@ def fingerprint(
     found['logits_dtype'] = logits['dtype']
   found['needs'] = {
     needed: {
-      'seeds': networks[needed]['seeds'],
+      'seeds': _seeds(networks, entry, needed),
       **fingerprint(networks, needed, dataset, logits),
     }
     for needed in dependencies(entry)
   }
   return found
+
+
+def _seeds(networks: Networks, entry: Mapping[str, Any], needed: str) -> int | None:
+  """How many seeds of `needed` an entry depends on; None where `targets` names the one."""
+  teacher = target(entry)
+  others = [*entry['ensemble'], entry['init']]
+  is_one = teacher is not None and teacher.network == needed and teacher.seed is not None
+  return None if is_one and needed not in others else networks[needed]['seeds']
 
 
 def trials(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -147,23 +157,29 @@ def _leaves(search: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Seque
 
 
 def _check_targets(networks: Networks, entry: Mapping[str, Any], where: str) -> None:
-  teacher = target(entry)
-  if teacher is not None:
-    defaults.choice(teacher.network, ['labels', *networks], f'{where}.targets')
-    count = networks[teacher.network]['seeds']
-    if teacher.seed is not None and teacher.seed >= count:
-      raise defaults.ConfigError(
-        f'{where}.targets: {entry["targets"]!r}, but {teacher.network} has {count} seeds'
-      )
+  name, slash, seed = entry['targets'].partition('/')
+  if entry['targets'] != 'labels':
+    defaults.choice(name, [*networks] if slash else ['labels', *networks], f'{where}.targets')
+  if slash:
+    _check_seed(networks[name], name, seed, f'{where}.targets: {entry["targets"]!r}')
   if entry['init']:
     defaults.choice(entry['init'], list(networks), f'{where}.init')
     if networks[entry['init']]['model'] != entry['model']:
       raise defaults.ConfigError(f'{where}.init: {entry["init"]!r} has another model')
   on_logits = entry['loss']['name'] in losses.ON_LOGITS
-  if entry['model'] is not None and on_logits != (teacher is not None):
+  if entry['model'] is not None and on_logits == (entry['targets'] == 'labels'):
     raise defaults.ConfigError(
       f'{where}: loss {entry["loss"]["name"]!r} does not fit targets {entry["targets"]!r}'
     )
+
+
+def _check_seed(teacher: Mapping[str, Any], name: str, seed: str, what: str) -> None:
+  if teacher['ensemble']:
+    raise defaults.ConfigError(f'{what}, but {name} is an ensemble and has no seeds')
+  if not (seed.isascii() and seed.isdigit()):
+    raise defaults.ConfigError(f"{what}; expected {name!r} or one of its seeds, as in '{name}/0'")
+  if int(seed) >= teacher['seeds']:
+    raise defaults.ConfigError(f'{what}, but {name} has {teacher["seeds"]} seeds')
 
 
 def _check_examples(entry: Mapping[str, Any], dataset: dataset_lib.Dataset, where: str) -> None:

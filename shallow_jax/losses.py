@@ -57,8 +57,9 @@ def logit_l2(logits: jax.Array, targets: jax.Array, std: jax.Array) -> jax.Array
 def kl(logits: jax.Array, targets: jax.Array, temperature: float) -> jax.Array:
   """T² KL(softmax(z / T) ‖ softmax(g / T)) (Hinton et al. 2015, section 2).
 
-  T² keeps the gradient's size when T grows; for zero-mean logits T² times the gradient tends to
-  (g - z) / num_classes, that of `logit_l2`, with an error like 1 / T.
+  T² keeps the gradient's size when T grows: for logits of zero mean over classes, an example's
+  gradient tends to (g - z) / num_classes, one num_classes-th of that of `logit_l2`, with an error
+  like 1 / T.
   """
   log_p = jax.nn.log_softmax(targets / temperature)
   log_q = jax.nn.log_softmax(logits / temperature)

@@ -9,15 +9,19 @@ import sys
 
 from absl import app
 from absl import flags
+import ml_collections
 from ml_collections import config_flags
 
 from shallow_jax import checkpoint
+from shallow_jax import command_line
 from shallow_jax import defaults
 from shallow_jax import experiment
+from shallow_jax import logit_manifest
 from shallow_jax import logit_store
 from shallow_jax import metric_writer
 from shallow_jax import pipeline
 from shallow_jax import report
+from shallow_jax import results
 from shallow_jax import run_guard
 from shallow_jax import storage
 from shallow_jax.data import dataset
@@ -27,8 +31,9 @@ EXPECTED_ERRORS = (
   checkpoint.CheckpointError,
   defaults.ConfigError,
   experiment.ExperimentError,
-  logit_store.LogitStoreError,
+  logit_manifest.LogitStoreError,
   metric_writer.MetricWriterError,
+  results.ResultsError,
   run_guard.RunGuardError,
   storage.StorageError,
   dataset.DataError,
@@ -66,15 +71,19 @@ def entry_point() -> None:
   logger.addHandler(handler)
   logger.setLevel(logging.INFO)
   logger.propagate = False
-  app.run(main, argv=[_shipped_config(argument) for argument in sys.argv])
+  app.run(main, flags_parser=command_line.parse)
 
 
 def _run(stage: str) -> None:
   config, workdir = _CONFIG.value, _WORKDIR.value
   if config is None or workdir is None:
     raise defaults.ConfigError('expected --config=FILE.py and --workdir=FOLDER')
-  results = pipeline.run(config, workdir, only=_ONLY.value, stage=stage)
-  print(report.table(results))
+  if not isinstance(config, ml_collections.ConfigDict):  # ml_collections' stand-in: no such file
+    path = config_flags.get_config_filename(flags.FLAGS['config'])
+    raise defaults.ConfigError(f'--config={path}: no such file')
+  found = pipeline.run(config, workdir, only=_ONLY.value, stage=stage)
+  print(report.table(found))
+  print('\n' + report.headline(found))
   print(f'\nReport and figures: {pathlib.Path(workdir) / "report"}')
 
 
@@ -82,24 +91,6 @@ def _verify(folders: list[str]) -> None:
   for folder in folders:
     spec = logit_store.verify(folder).spec
     print(f'{folder}: {spec.views} x {spec.num_examples} x {len(spec.class_names)} logits, whole')
-
-
-def _shipped_config(argument: str) -> str:
-  """Lets `--config=configs/digits.py` name the file that ships with the package, from anywhere."""
-  if not argument.startswith('--config='):
-    return argument
-  path, *variant = argument.removeprefix('--config=').split(':')
-  shipped = _configs_folder() / pathlib.Path(path).name
-  if pathlib.Path(path).exists() or not shipped.exists():
-    return argument
-  return '--config=' + ':'.join([str(shipped), *variant])
-
-
-def _configs_folder() -> pathlib.Path:
-  """The config files: within an installed package, or beside a checkout's."""
-  package = pathlib.Path(__file__).resolve().parent
-  installed = package / 'configs'
-  return installed if installed.is_dir() else package.parent / 'configs'
 
 
 if __name__ == '__main__':

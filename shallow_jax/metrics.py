@@ -79,7 +79,7 @@ def size(module: nn.Module, input_shape: tuple[int, ...]) -> dict[str, Any]:
   """
   x = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
   variables = jax.eval_shape(lambda key, x: module.init(key, x, train=False), jax.random.key(0), x)
-  units = variables.pop('hidden_units')
+  units = variables.pop('hidden_units', {})
   leaves = jax.tree.leaves(variables['params'])
   weights = sum(leaf.size for leaf in leaves if leaf.ndim > 1)
   biases = sum(leaf.size for leaf in leaves if leaf.ndim == 1)

@@ -104,6 +104,7 @@ def prepare(
   order = graph.order(networks, only)
   _log_sizes(experiment, order)
   _refuse_changes(experiment, order)
+  workdir.mkdir(exist_ok=True)
   storage.write_json(workdir / 'config.json', config)
   _save_data(workdir / 'data', dataset, described)
   return experiment

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from shallow_jax import logit_manifest
 from shallow_jax import logit_store
 from shallow_jax import models
 from shallow_jax.data import dataset as dataset_lib
@@ -49,10 +50,10 @@ def to_store(
   members: Sequence[Member],
   dataset: dataset_lib.Dataset,
   split: dataset_lib.Split,
-  stores: Sequence[tuple[pathlib.Path, logit_store.Spec]],
+  stores: Sequence[tuple[pathlib.Path, logit_manifest.Spec]],
   *,
   batch_size: int,
-  on_shard: Callable[[logit_store.Shard], None] = lambda shard: None,
+  on_shard: Callable[[logit_manifest.Shard], None] = lambda shard: None,
 ) -> None:
   """Stores the mean of the members' logits (section 2.3) for every view of a set.
 

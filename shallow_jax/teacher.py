@@ -8,6 +8,7 @@ import numpy as np
 
 from shallow_jax import experiment as experiment_lib
 from shallow_jax import graph
+from shallow_jax import logit_manifest
 from shallow_jax import logit_store
 from shallow_jax import metric_writer
 from shallow_jax import predict
@@ -79,7 +80,7 @@ def _compute(
   members: Sequence[tuple[str, int]],
   logit_set: graph.LogitSet,
   folder: pathlib.Path,
-  spec: logit_store.Spec,
+  spec: logit_manifest.Spec,
 ) -> None:
   split = experiment.dataset.splits[logit_set.name]
   options = experiment.config['logits']
@@ -102,7 +103,7 @@ def _compute(
 
 
 def _after_shard(
-  experiment: Experiment, progress: metric_writer.Progress, shard: logit_store.Shard, label: str
+  experiment: Experiment, progress: metric_writer.Progress, shard: logit_manifest.Shard, label: str
 ) -> None:
   progress.update(shard.stop, '')
   if experiment.stop.requested:
@@ -123,11 +124,11 @@ def _folder(
 
 def _spec(
   experiment: Experiment, members: Sequence[tuple[str, int]], logit_set: graph.LogitSet
-) -> logit_store.Spec:
+) -> logit_manifest.Spec:
   dataset, options = experiment.dataset, experiment.config['logits']
   described = dataset.fingerprint()
   split = dataset.splits[logit_set.name]
-  return logit_store.Spec(
+  return logit_manifest.Spec(
     views=logit_set.views,
     num_examples=len(split),
     class_names=tuple(dataset.class_names),
@@ -167,7 +168,7 @@ def _check_alignment(
   tolerance = ALIGNMENT_TOLERANCE * max(1.0, float(np.abs(again).max()))
   wrong = np.flatnonzero(np.abs(stored - again).max(axis=-1) > tolerance)
   if wrong.size:
-    raise logit_store.LogitStoreError(
+    raise logit_manifest.LogitStoreError(
       f'{folder}: row {rows[wrong[0]]} is not what its teacher gives for that example '
       f'({wrong.size} of {count} rows differ); delete the folder to compute it again'
     )

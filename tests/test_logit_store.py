@@ -17,11 +17,12 @@ import time
 import numpy as np
 import pytest
 
+from shallow_jax import logit_manifest
 from shallow_jax import logit_store
 from shallow_jax import storage
 
 ROOT = pathlib.Path(__file__).parents[1]
-SPEC = logit_store.Spec(
+SPEC = logit_manifest.Spec(
   views=2,
   num_examples=22,
   class_names=('cat', 'dog', 'ship'),
@@ -155,7 +156,7 @@ def test_a_resumed_store_has_the_same_bytes(tmp_path):
   assert (second.start, second.stop) == (6, 12)
   assert (fourth.start, fourth.stop) == (18, 22)
   names = 'shard-00000-of-00004.npy, shard-00001-of-00004.npy, shard-00003-of-00004.npy'
-  with pytest.raises(logit_store.LogitStoreError, match=f'3 shards are missing: {names}'):
+  with pytest.raises(logit_manifest.LogitStoreError, match=f'3 shards are missing: {names}'):
     logit_store.finish(folder, SPEC)
   write_missing(folder, SPEC, logits)
   logit_store.finish(folder, SPEC)
@@ -220,7 +221,7 @@ def test_another_spec_is_refused_by_its_fields(tmp_path, change, message, finish
   other = dataclasses.replace(SPEC, **change)
   if finished:
     write_store(tmp_path)
-    with pytest.raises(logit_store.LogitStoreError) as caught:
+    with pytest.raises(logit_manifest.LogitStoreError) as caught:
       logit_store.load(tmp_path, expect=other)
     assert str(caught.value) == f'{tmp_path}: the logits of another run: {message}'
   else:
@@ -228,7 +229,7 @@ def test_another_spec_is_refused_by_its_fields(tmp_path, change, message, finish
     logit_store.write_shard(tmp_path, SPEC, shard, teacher_logits(SPEC)[:, :6])
   before = contents(tmp_path)
   for refuse in (logit_store.missing_shards, logit_store.finish):
-    with pytest.raises(logit_store.LogitStoreError) as caught:
+    with pytest.raises(logit_manifest.LogitStoreError) as caught:
       refuse(tmp_path, other)
     assert str(caught.value) == f'{tmp_path}: the logits of another run: {message}'
   assert contents(tmp_path) == before
@@ -246,16 +247,16 @@ def test_another_spec_is_refused_by_its_fields(tmp_path, change, message, finish
   ],
 )
 def test_a_spec_that_can_not_be_is_refused(change, message):
-  with pytest.raises(logit_store.LogitStoreError, match=message):
+  with pytest.raises(logit_manifest.LogitStoreError, match=message):
     dataclasses.replace(SPEC, **change)
 
 
 def test_logits_of_another_shape_or_shard_are_refused(tmp_path):
   shard = logit_store.missing_shards(tmp_path, SPEC)[3]
-  with pytest.raises(logit_store.LogitStoreError, match=r'\(2, 6, 3\) instead of \(2, 4, 3\)'):
+  with pytest.raises(logit_manifest.LogitStoreError, match=r'\(2, 6, 3\) instead of \(2, 4, 3\)'):
     logit_store.write_shard(tmp_path, SPEC, shard, np.zeros((2, 6, 3)))
-  with pytest.raises(logit_store.LogitStoreError, match='is not a shard of this store'):
-    logit_store.write_shard(tmp_path, SPEC, logit_store.Shard(0, 1, 7), np.zeros((2, 6, 3)))
+  with pytest.raises(logit_manifest.LogitStoreError, match='is not a shard of this store'):
+    logit_store.write_shard(tmp_path, SPEC, logit_manifest.Shard(0, 1, 7), np.zeros((2, 6, 3)))
   assert contents(tmp_path) == {}
 
 
@@ -264,7 +265,7 @@ def test_logits_that_are_not_finite_are_refused_by_row(tmp_path, bad):
   shard = logit_store.missing_shards(tmp_path, SPEC)[1]
   logits = np.zeros((2, 6, 3))
   logits[1, 2, 0] = logits[0, 5, 1] = bad
-  with pytest.raises(logit_store.LogitStoreError, match='of 2 examples, first 8, 11'):
+  with pytest.raises(logit_manifest.LogitStoreError, match='of 2 examples, first 8, 11'):
     logit_store.write_shard(tmp_path, SPEC, shard, logits)
   assert contents(tmp_path) == {}
 
@@ -279,10 +280,10 @@ def test_float16_has_limits(tmp_path):
   np.testing.assert_array_equal(stored, logits.astype(np.float16), strict=True)
   errors = [record.round_trip_error for record in manifest.shards]
   assert max(errors) == np.abs(stored - logits.astype(np.float64)).max() > 0
-  shard = logit_store.shards(spec)[0]
+  shard = spec.shards()[0]
   logits[0, 0, 0] = -70000
   message = 'a logit of 70000 is beyond 65504 of float16; use float32'
-  with pytest.raises(logit_store.LogitStoreError, match=message):
+  with pytest.raises(logit_manifest.LogitStoreError, match=message):
     logit_store.write_shard(tmp_path, spec, shard, logits[:, :6])
 
 
@@ -294,7 +295,7 @@ def test_every_flipped_byte_is_noticed(tmp_path):
       bad = bytearray(good)
       bad[position] ^= 1 << position % 8
       path.write_bytes(bad)
-      with pytest.raises(logit_store.LogitStoreError, match=path.name):
+      with pytest.raises(logit_manifest.LogitStoreError, match=path.name):
         logit_store.verify(tmp_path)
     path.write_bytes(good)
   logit_store.verify(tmp_path)
@@ -356,7 +357,7 @@ def test_a_harmed_shard_is_named(tmp_path, harm, message):
   write_store(folder)
   harm(folder)
   for read in (logit_store.verify, logit_store.load):
-    with pytest.raises(logit_store.LogitStoreError, match=message):
+    with pytest.raises(logit_manifest.LogitStoreError, match=message):
       read(folder)
 
 
@@ -367,7 +368,7 @@ def test_repair_computes_the_harmed_shards_alone(tmp_path, harm):
   before = contents(folder)
   harm(folder)
   harmed = [name for name in before if contents(folder).get(name) != before[name]]
-  with pytest.raises(logit_store.LogitStoreError, match=', '.join(harmed)):
+  with pytest.raises(logit_manifest.LogitStoreError, match=', '.join(harmed)):
     logit_store.missing_shards(folder, SPEC)
   due = logit_store.missing_shards(folder, SPEC, repair=True)
   assert [f'shard-{shard.index:05d}-of-00004.npy' for shard in due] == harmed
@@ -380,7 +381,7 @@ def test_repair_of_a_manifest_computes_all(tmp_path):
   logits, _ = write_store(tmp_path)
   before = contents(tmp_path)
   edit_manifest(tmp_path, lambda value: value['spec'].update(views=1), sealed=False)
-  with pytest.raises(logit_store.LogitStoreError, match='manifest'):
+  with pytest.raises(logit_manifest.LogitStoreError, match='manifest'):
     logit_store.missing_shards(tmp_path, SPEC)
   assert len(logit_store.missing_shards(tmp_path, SPEC, repair=True)) == 4
   write_missing(tmp_path, SPEC, logits)
@@ -393,7 +394,7 @@ def test_an_unfinished_store_is_not_read(tmp_path):
   assert logit_store.missing_shards(tmp_path, SPEC) == []
   assert not logit_store.is_finished(tmp_path)
   for folder in (tmp_path, tmp_path / 'none'):
-    with pytest.raises(logit_store.LogitStoreError, match=r'no manifest\.json.*not finished'):
+    with pytest.raises(logit_manifest.LogitStoreError, match=r'no manifest\.json.*not finished'):
       logit_store.load(folder, expect=SPEC)
   logit_store.finish(tmp_path, SPEC)
   assert logit_store.is_finished(tmp_path)
@@ -442,7 +443,7 @@ def overlap(value):
 def test_an_edited_manifest_is_refused_by_its_field(tmp_path, edit, message):
   write_store(tmp_path, labels=np.zeros(22, np.int64))
   edit_manifest(tmp_path, edit)
-  with pytest.raises(logit_store.LogitStoreError, match=message):
+  with pytest.raises(logit_manifest.LogitStoreError, match=message):
     logit_store.load(tmp_path)
 
 
@@ -450,7 +451,7 @@ def test_an_edit_that_could_be_true_breaks_the_seal(tmp_path):
   write_store(tmp_path)
   edit = set_in('spec', 'provenance', 'teacher', 'fingerprint', to='f2')
   edit_manifest(tmp_path, edit, sealed=False)
-  with pytest.raises(logit_store.LogitStoreError, match=r'manifest\.json: changed since'):
+  with pytest.raises(logit_manifest.LogitStoreError, match=r'manifest\.json: changed since'):
     logit_store.load(tmp_path)
 
 
@@ -461,7 +462,7 @@ def test_a_scale_that_is_not_finite_is_refused(tmp_path, number):
   changed = text.replace(repr(manifest.moments.m2[0]), number)
   assert changed != text
   (tmp_path / 'manifest.json').write_text(changed)
-  with pytest.raises(logit_store.LogitStoreError, match=r'manifest\.json'):
+  with pytest.raises(logit_manifest.LogitStoreError, match=r'manifest\.json'):
     logit_store.load(tmp_path)
 
 
@@ -471,7 +472,7 @@ def test_a_scale_that_is_not_finite_is_refused(tmp_path, number):
 def test_a_manifest_that_is_none_is_refused(tmp_path, text):
   write_store(tmp_path)
   (tmp_path / 'manifest.json').write_text(text)
-  with pytest.raises(logit_store.LogitStoreError, match=r'manifest\.json'):
+  with pytest.raises(logit_manifest.LogitStoreError, match=r'manifest\.json'):
     logit_store.load(tmp_path)
 
 
@@ -479,7 +480,7 @@ def test_a_linked_manifest_is_refused(tmp_path):
   write_store(tmp_path / 'store')
   (tmp_path / 'store' / 'manifest.json').rename(tmp_path / 'outside.json')
   (tmp_path / 'store' / 'manifest.json').symlink_to(tmp_path / 'outside.json')
-  with pytest.raises(logit_store.LogitStoreError, match=r'manifest\.json is a link'):
+  with pytest.raises(logit_manifest.LogitStoreError, match=r'manifest\.json is a link'):
     logit_store.load(tmp_path / 'store')
 
 
@@ -507,7 +508,7 @@ def test_an_array_of_objects_is_not_unpickled(tmp_path):
   header = b'\x93NUMPY\x01\x00\x46\x00{"descr": "|O", "fortran_order": False, "shape": (1,), }'
   data = header.ljust(79) + b'\n' + pickle.dumps(Bomb(proof))
   forge(folder, data.ljust(size, b'.'))
-  with pytest.raises(logit_store.LogitStoreError, match=f'{LAST} is not a .npy file of float32'):
+  with pytest.raises(logit_manifest.LogitStoreError, match=f'{LAST} is not a .npy file of float32'):
     logit_store.load(folder)
   assert not proof.exists()
   np.load(folder / LAST, allow_pickle=True)
@@ -520,7 +521,7 @@ def test_a_forged_store_with_nan_is_refused_by_row(tmp_path):
   data = (tmp_path / LAST).read_bytes()[:128] + logits[:, 18:].tobytes()
   forge(tmp_path, data)
   for limit in (0, logit_store.MEMORY_LIMIT_BYTES):
-    with pytest.raises(logit_store.LogitStoreError, match='of 1 examples, first 20'):
+    with pytest.raises(logit_manifest.LogitStoreError, match='of 1 examples, first 20'):
       logit_store.load(tmp_path, memory_limit_bytes=limit)
 
 
@@ -664,13 +665,14 @@ def test_statistics_refuse_what_can_not_be_normalised(tmp_path):
   logits[..., 1] = 0.25
   write_missing(tmp_path / 'b', SPEC, logits)
   constant = logit_store.finish(tmp_path / 'b', SPEC)
-  with pytest.raises(logit_store.LogitStoreError, match='the same logit everywhere for class dog'):
+  message = 'the same logit everywhere for class dog'
+  with pytest.raises(logit_manifest.LogitStoreError, match=message):
     logit_store.statistics([constant])
   other = dataclasses.replace(SPEC, class_names=('cat', 'dog', 'car'))
   _, foreign = write_store(tmp_path / 'c', other)
-  with pytest.raises(logit_store.LogitStoreError, match='other class names'):
+  with pytest.raises(logit_manifest.LogitStoreError, match='other class names'):
     logit_store.statistics([manifest, foreign])
-  with pytest.raises(logit_store.LogitStoreError, match='no store'):
+  with pytest.raises(logit_manifest.LogitStoreError, match='no store'):
     logit_store.statistics([])
 
 
@@ -687,7 +689,7 @@ def labelled_store(folder, num_wrong=10):
 
 def test_the_accuracy_is_that_of_the_labelled_examples(tmp_path):
   _, manifest, _ = labelled_store(tmp_path)
-  assert manifest.accuracy == logit_store.Accuracy(labelled=200, correct=190)
+  assert manifest.accuracy == logit_manifest.Accuracy(labelled=200, correct=190)
 
 
 @pytest.mark.parametrize('limit', [logit_store.MEMORY_LIMIT_BYTES, 0])
@@ -698,7 +700,7 @@ def test_logits_of_reordered_examples_are_refused(tmp_path, limit):
   fewer = np.where(np.arange(300) % 2, labels, -1)
   assert logit_store.check_alignment(logits, fewer, manifest.accuracy)
   for wrong in (np.roll(labels, 1), np.where(labels < 0, -1, (labels + 1) % 3)):
-    with pytest.raises(logit_store.LogitStoreError, match=r'95\.0% when written'):
+    with pytest.raises(logit_manifest.LogitStoreError, match=r'95\.0% when written'):
       logit_store.check_alignment(logits, wrong, manifest.accuracy)
 
 
@@ -708,13 +710,13 @@ def test_the_bound_of_alignment_is_4_standard_errors():
   def aligned(num_wrong):
     logits = np.tile(np.float32([1, 0]), (1, 1000, 1))
     logits[0, :num_wrong] = [0, 1]
-    return logit_store.check_alignment(logits, labels, logit_store.Accuracy(1000, 900))
+    return logit_store.check_alignment(logits, labels, logit_manifest.Accuracy(1000, 900))
 
   assert aligned(100)
   assert aligned(137)  # 4 * sqrt(0.9 * 0.1 * 1000) = 37.9
   assert aligned(63)
   for num_wrong in (139, 61):
-    with pytest.raises(logit_store.LogitStoreError, match=r'90\.0% when written'):
+    with pytest.raises(logit_manifest.LogitStoreError, match=r'90\.0% when written'):
       aligned(num_wrong)
 
 
@@ -735,7 +737,7 @@ def test_alignment_without_labels_is_not_checked(tmp_path):
 )
 def test_labels_that_can_not_be_are_refused(tmp_path, labels, message):
   write_missing(tmp_path, SPEC, teacher_logits(SPEC))
-  with pytest.raises(logit_store.LogitStoreError, match=message):
+  with pytest.raises(logit_manifest.LogitStoreError, match=message):
     logit_store.finish(tmp_path, SPEC, labels=labels)
   assert not (tmp_path / 'manifest.json').exists()
 
@@ -747,6 +749,7 @@ def test_each_device_holds_its_examples(tmp_path, limit):
     import sys
     import jax
     import numpy as np
+    from shallow_jax import logit_manifest
     from shallow_jax import logit_store
     store = logit_store.load(sys.argv[1], memory_limit_bytes=int(sys.argv[2]))
     auto = jax.sharding.AxisType.Auto
@@ -757,7 +760,7 @@ def test_each_device_holds_its_examples(tmp_path, limit):
     np.save(sys.argv[3], np.asarray(array))
     try:
       logit_store.as_jax_array(store, jax.make_mesh((4,), ('data',), axis_types=(auto,)))
-    except logit_store.LogitStoreError as error:
+    except logit_manifest.LogitStoreError as error:
       print(error)
   """
   flags = '--xla_force_host_platform_device_count=4'

@@ -33,7 +33,9 @@ BAD_INPUT = {
   'an unknown variant': ([DIGITS.replace('smoke', 'smok')], "did you mean 'smoke'"),
   'an unknown network': ([DIGITS, '--only=mimick'], "did you mean 'mimic'"),
   'no such config': (['--config=configs/digit.py'], 'digit.py'),
-  'a batch larger than the data': ([DIGITS, '--config.networks.cnn.batch_size=1000'], '400 examples'),
+  'a batch larger than the data': (
+    [DIGITS, '--config.networks.cnn.batch_size=1000'], '400 examples'
+  ),
   'a bottleneck wider than the layer': (
     [DIGITS, '--config.networks.mimic.model.bottleneck=65'], '65 is wider'
   ),

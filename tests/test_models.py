@@ -205,7 +205,12 @@ def test_architectures_read_as_in_the_paper(model, architecture, depth):
 def test_a_merged_bottleneck_gives_the_same_logits(name):
   module, plain = small(name), small(name, bottleneck=0)
   variables = initialised(module)
-  merged = variables | {'params': layers.merge_bottleneck(variables['params'])}
+  rng = np.random.default_rng(0)
+  variables['batch_stats'] = jax.tree.map(
+    lambda leaf: jnp.asarray(rng.uniform(0.5, 2, leaf.shape), jnp.float32), variables['batch_stats']
+  )
+  params = layers.merge_bottleneck(variables['params'], variables['batch_stats'])
+  merged = variables | {'params': params}
   expected_shapes = models.init(plain, jax.random.key(0), IMAGE)
   chex.assert_trees_all_equal_shapes(merged['params'], expected_shapes['params'])
   expected = models.apply(module, variables, images())

@@ -15,6 +15,7 @@ import pytest
 from shallow_jax import defaults
 from shallow_jax import experiment as experiment_lib
 from shallow_jax import graph
+from shallow_jax import logit_manifest
 from shallow_jax import logit_store
 from shallow_jax import pipeline
 from shallow_jax import run_guard
@@ -279,4 +280,4 @@ def test_trials_are_all_combinations():
 
 
 def logit_store_error():
-  return logit_store.LogitStoreError
+  return logit_manifest.LogitStoreError

@@ -14,7 +14,9 @@ from scipy import stats
 
 from shallow_jax import defaults
 from shallow_jax import figures
+from shallow_jax import publish
 from shallow_jax import report
+from shallow_jax import results as results_lib
 from shallow_jax import storage
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -203,7 +205,7 @@ def test_attribution_telescopes_and_names_what_changed(run):
 def test_a_negative_contribution_is_shown_as_such(tmp_path):
   config = make_config()
   write_run(config, tmp_path, ERRORS | {'mimic': [4.0, 5.0, 6.0]})
-  results = report.collect(config, tmp_path)
+  results = results_lib.collect(config, tmp_path)
   assert results['attribution'][2]['change'] == pytest.approx(-2)
   assert 'the unlabelled data −2.00 (−40 %)' in report.markdown(results)
   assert '1.00 points more' in report.headline(results)
@@ -253,7 +255,7 @@ def test_a_collapsed_seed_does_not_hide_the_others(tmp_path):
   config = make_config()
   errors = ERRORS | {'mimic': [1.0, 90.0, 2.0], 'shallow': [89.0, 90.0, 88.0]}
   write_run(config, tmp_path, errors)
-  pictures = figures.draw(report.collect(config, tmp_path), [tmp_path])
+  pictures = figures.draw(results_lib.collect(config, tmp_path), [tmp_path])
   assert len(pictures) == 4  # how they look is for the eye
 
 
@@ -280,20 +282,20 @@ def test_diverged_and_collapsed_seeds_are_flagged(tmp_path):
   }
   errors = ERRORS | {'mimic': [1.0, 90.0, None], 'shallow': [None, None, None]}
   write_run(config, tmp_path, errors, changes)
-  results = report.collect(config, tmp_path)
+  results = results_lib.collect(config, tmp_path)
   assert results['networks']['mimic']['metrics']['test']['error']['values'] == [1.0, 90.0, None]
   text = report.table(results)
   assert 'collapsed: 1; diverged: 2' in text
   assert re.search(r'\| shallow .*\| diverged +\|.*\| diverged: 0, 1, 2', text)
   assert results['attribution'] == []
-  steps, curves = figures.read_curves([tmp_path / 'mimic'])
+  steps, curves = results_lib.read_curves([tmp_path / 'mimic'])
   assert steps.tolist() == [100, 200, 400] and curves.shape == (2, 3)
 
 
 def test_one_seed_has_no_spread(tmp_path):
   config = make_config()
   write_run(config, tmp_path, {name: values[:1] for name, values in ERRORS.items()})
-  results = report.collect(config, tmp_path)
+  results = results_lib.collect(config, tmp_path)
   assert results['networks']['mimic']['metrics']['test']['error']['std'] is None
   assert results['comparison']['shallow_l2']['in_standard_errors'] is None
   assert 'standard errors' not in report.headline(results)
@@ -304,7 +306,7 @@ def test_a_seed_that_stopped_early_keeps_its_last_error(tmp_path):
   write_curve(tmp_path / 'seed-1', 1.0)
   path = tmp_path / 'seed-1' / 'metrics.jsonl'
   path.write_text(''.join(path.read_text().splitlines(keepends=True)[:3]))
-  _, curves = figures.read_curves([tmp_path])
+  _, curves = results_lib.read_curves([tmp_path])
   assert curves.tolist() == [[11.0, 6.0, 3.5], [11.0, 6.0, 6.0]]
 
 
@@ -349,7 +351,7 @@ def test_a_split_that_lacks_a_network_is_left_out_of_its_comparison(tmp_path):
   config = make_config(splits=(0, 1))
   write_run(config, tmp_path / 'split-0')
   write_run(config, tmp_path / 'split-1', {'shallow_l2': [9.0, 9.0, 9.0]})
-  found = report.collect(config, tmp_path)['comparison']['shallow_l2']
+  found = results_lib.collect(config, tmp_path)['comparison']['shallow_l2']
   assert found['difference'] == pytest.approx(2.0)
   assert found['paired_splits'] is None
 
@@ -358,14 +360,14 @@ def test_splits_of_different_networks_are_refused(tmp_path):
   config = make_config(splits=(0, 1))
   write_run(config, tmp_path / 'split-0')
   write_run(config, tmp_path / 'split-1', changes={'mimic': {'architecture': '8k'}})
-  with pytest.raises(report.ReportError, match=r'mimic: the splits differ in architecture: "32L'):
-    report.collect(config, tmp_path)
+  with pytest.raises(results_lib.ResultsError, match='splits differ in architecture: "32L'):
+    results_lib.collect(config, tmp_path)
 
 
 def test_a_baseline_of_another_architecture_is_compared(tmp_path):
   config = make_config(baseline='cnn')
   write_run(config, tmp_path)
-  results = report.collect(config, tmp_path)
+  results = results_lib.collect(config, tmp_path)
   assert results['comparison']['cnn']['difference'] == pytest.approx(0.0)
   assert results['roles']['best_on_labels'] == 'shallow_l2'
 
@@ -381,13 +383,13 @@ def test_counts_are_short(count, text):
 def test_publishing_copies_the_report_and_rewrites_the_table_alone(run, tmp_path):
   workdir, results = run
   readme = tmp_path / 'README.md'
-  readme.write_text(f'before\n{report.BEGIN}\nold\n{report.END}\nafter\n')
-  report.publish(workdir, 'toy', tmp_path)
+  readme.write_text(f'before\n{publish.BEGIN}\nold\n{publish.END}\nafter\n')
+  publish.publish(workdir, 'toy', tmp_path)
   assert storage.read_json(tmp_path / 'results' / 'toy' / 'results.json') == results
   assert len(list((tmp_path / 'results' / 'toy').glob('*.png'))) == 4
   lines = readme.read_text().splitlines()
   assert (lines[0], lines[-1]) == ('before', 'after') and 'old' not in lines
-  assert '\n'.join(lines[2:-2]) == report.published_table(report.published(tmp_path))
+  assert '\n'.join(lines[2:-2]) == publish.published_table(publish.published(tmp_path))
   (row,) = [line for line in lines if line.startswith('| shallow  ')]
   cells = [cell.strip() for cell in row.strip('|').split('|')]
   assert cells == [
@@ -402,21 +404,21 @@ def test_publishing_copies_the_report_and_rewrites_the_table_alone(run, tmp_path
 def test_publishing_without_a_place_for_the_table_changes_nothing(run, tmp_path):
   workdir, _ = run
   (tmp_path / 'README.md').write_text('no marks')
-  with pytest.raises(report.ReportError, match='expected the lines'):
-    report.publish(workdir, 'toy', tmp_path)
+  with pytest.raises(publish.PublishError, match='expected the lines'):
+    publish.publish(workdir, 'toy', tmp_path)
   assert [path.name for path in tmp_path.iterdir()] == ['README.md']
 
 
 def test_the_command_says_in_one_line_what_is_missing(tmp_path):
-  command = [sys.executable, '-m', 'shallow_jax.report', '--publish', tmp_path, 'toy']
+  command = [sys.executable, '-m', 'shallow_jax.publish', tmp_path, 'toy']
   found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
   assert found.returncode == 1
   assert found.stderr.count('\n') == 1 and 'results.json: could not be read' in found.stderr
 
 
-@pytest.mark.skipif(not (report.CONFIGS / 'README.md').exists(), reason='nothing published yet')
+@pytest.mark.skipif(not (publish.CONFIGS / 'README.md').exists(), reason='nothing published yet')
 def test_the_published_table_is_that_of_the_published_results():
-  text = (report.CONFIGS / 'README.md').read_text()
-  _, _, rest = text.partition(report.BEGIN + '\n')
-  table, _, _ = rest.partition('\n' + report.END)
-  assert table == report.published_table(report.published())
+  text = (publish.CONFIGS / 'README.md').read_text()
+  _, _, rest = text.partition(publish.BEGIN + '\n')
+  table, _, _ = rest.partition('\n' + publish.END)
+  assert table == publish.published_table(publish.published())

@@ -42,7 +42,7 @@ class CNN(nn.Module):
   def _convolution(self, x: jax.Array, maps: int, *, train: bool) -> jax.Array:
     x = layers.Conv(maps, self.kernel_size, use_bias=not self.batch_norm)(x)
     if self.batch_norm:
-      x = nn.BatchNorm(use_running_average=not train, momentum=0.9)(x)
+      x = layers.batch_norm(train=train)(x)
     return layers.hidden_units(self, nn.relu(x))
 
   @property
@@ -63,8 +63,9 @@ class ShallowConv(nn.Module):
   """The convolutional shallow student, `128c-p-1200L-30k` in Table 2.
 
   One convolution and pool, a linear bottleneck and one wide layer of ReLU units. The pool's outputs
-  are many and all positive, so one direction of the bottleneck's weights is curved by far the most
-  and bounds the learning rate; a `feature_scale` below 1 in front of it evens that out.
+  are many and all positive, so that one direction of the bottleneck's weights is curved by far the
+  most and bounds the learning rate. `batch_norm` before and behind V evens that out; both are
+  affine in evaluation mode, so the net stays the paper's.
   Maps images [batch, height, width, channels] to logits [batch, num_classes].
   """
 
@@ -73,7 +74,7 @@ class ShallowConv(nn.Module):
   kernel_size: int = 5
   hidden: int = 30_000
   bottleneck: int = 1200
-  feature_scale: float = 0.1
+  batch_norm: bool = True
   dropout: float = 0.0
   input_dropout: float = 0.0
   output_init_scale: float = 0.01
@@ -83,8 +84,11 @@ class ShallowConv(nn.Module):
     """Returns the logits [batch, num_classes]."""
     x = nn.Dropout(self.input_dropout)(x, deterministic=not train)
     x = layers.hidden_units(self, nn.relu(layers.Conv(self.features, self.kernel_size)(x)))
-    x = self.feature_scale * layers.flatten(layers.hidden_units(self, layers.max_pool(x)))
-    x = layers.WideHidden(self.hidden, self.bottleneck)(x)
+    x = layers.hidden_units(self, layers.max_pool(x))
+    if self.batch_norm:
+      x = layers.batch_norm(train=train)(x)
+    x = layers.flatten(x)
+    x = layers.WideHidden(self.hidden, self.bottleneck, self.batch_norm)(x, train=train)
     x = nn.Dropout(self.dropout)(x, deterministic=not train)
     return layers.Output(self.num_classes, self.output_init_scale)(x)
 

@@ -61,7 +61,7 @@ class Shallow(nn.Module):
     """Returns the logits [batch, num_classes]."""
     x = layers.flatten(x)
     x = nn.Dropout(self.input_dropout)(x, deterministic=not train)
-    x = layers.WideHidden(self.hidden, self.bottleneck)(x)
+    x = layers.WideHidden(self.hidden, self.bottleneck)(x, train=train)
     x = nn.Dropout(self.dropout)(x, deterministic=not train)
     return layers.Output(self.num_classes, self.output_init_scale)(x)
 

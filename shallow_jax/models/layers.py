@@ -15,6 +15,9 @@ import jax
 import jax.numpy as jnp
 
 HE_NORMAL = nn.initializers.he_normal()
+BATCH_NORM_EPSILON = 1e-5
+
+Params = Mapping[str, Any]
 
 # Up to this many input channels, Conv computes its kernel's gradient row by row.
 _MAX_ROWWISE_CHANNELS = 4
@@ -168,13 +171,17 @@ class LowRankDense(nn.Module):
   x [batch, D] -> x V U + b [batch, features], with V [D, rank] and U [rank, features] and no
   nonlinearity between them: rank (D + features) weights instead of D features.
   Initialised so that V U has the variance of He's initialisation of W.
+
+  With `batch_norm` the bottleneck x V is normalised (and starts at a tenth, which lets a wide layer
+  learn at a higher rate): an affine map in evaluation mode, which merges into the matrix like V.
   """
 
   features: int
   rank: int
+  batch_norm: bool = False
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
+  def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
     """Returns [batch, features]; a rank above min(D, features) raises ValueError."""
     inputs = x.shape[-1]
     if self.rank > min(inputs, self.features):
@@ -185,17 +192,47 @@ class LowRankDense(nn.Module):
     v = self.param('v', nn.initializers.lecun_normal(), (inputs, self.rank))
     u = self.param('u', HE_NORMAL, (self.rank, self.features))
     bias = self.param('bias', nn.initializers.zeros, (self.features,))
-    return hidden_units(self, x @ v) @ u + bias[None, :]
+    x = x @ v
+    if self.batch_norm:
+      tenth = nn.initializers.constant(0.1)
+      x = batch_norm(train=train, scale_init=tenth, name='normalization')(x)
+    return hidden_units(self, x) @ u + bias[None, :]
 
 
-def merge_bottleneck(params: Mapping[str, Any]) -> dict[str, Any]:
-  """Replaces every LowRankDense in a tree of params by the equal dense layer, kernel V U."""
-  if set(params) == {'v', 'u', 'bias'}:
-    return {'kernel': params['v'] @ params['u'], 'bias': params['bias']}
+def merge_bottleneck(params: Params, batch_stats: Params | None = None) -> dict[str, Any]:
+  """Replaces every LowRankDense in a tree of params by the equal dense layer, kernel V U.
+
+  Args:
+    params: of a net with a bottleneck.
+    batch_stats: of the same net; they merge into kernel and bias where the bottleneck has them.
+
+  Returns:
+    The params of the same net with `bottleneck=0`, whose outputs in evaluation mode are the same.
+  """
+  stats = batch_stats or {}
+  if {'v', 'u', 'bias'} <= set(params):
+    return _merged(params, stats)
   return {
-    name: merge_bottleneck(child) if isinstance(child, Mapping) else child
+    name: merge_bottleneck(child, stats.get(name)) if isinstance(child, Mapping) else child
     for name, child in params.items()
   }
+
+
+def _merged(params: Params, batch_stats: Params) -> dict[str, jax.Array]:
+  v, u, bias = params['v'], params['u'], params['bias']
+  if 'normalization' not in params:
+    return {'kernel': v @ u, 'bias': bias}
+  affine, stats = params['normalization'], batch_stats['normalization']
+  gain = affine['scale'] / jnp.sqrt(stats['var'] + BATCH_NORM_EPSILON)
+  shift = affine['bias'] - gain * stats['mean']
+  return {'kernel': (v * gain[None, :]) @ u, 'bias': bias + shift @ u}
+
+
+def batch_norm(*, train: bool, **options: Any) -> nn.BatchNorm:
+  """Batch normalisation: the batch's own statistics in training, running ones in evaluation."""
+  return nn.BatchNorm(
+    use_running_average=not train, momentum=0.9, epsilon=BATCH_NORM_EPSILON, **options
+  )
 
 
 class WideHidden(nn.Module):
@@ -203,15 +240,17 @@ class WideHidden(nn.Module):
 
   features: int
   bottleneck: int  # 0: the full matrix
+  batch_norm: bool = False  # of the bottleneck
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
+  def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
     """Maps [batch, D] to [batch, features]."""
     if self.bottleneck:
-      layer = LowRankDense(self.features, self.bottleneck, name='hidden')
+      layer = LowRankDense(self.features, self.bottleneck, self.batch_norm, name='hidden')
+      x = layer(x, train=train)
     else:
-      layer = nn.Dense(self.features, kernel_init=HE_NORMAL, name='hidden')
-    return hidden_units(self, nn.relu(layer(x)))
+      x = nn.Dense(self.features, kernel_init=HE_NORMAL, name='hidden')(x)
+    return hidden_units(self, nn.relu(x))
 
 
 class Output(nn.Module):

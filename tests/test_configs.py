@@ -1,0 +1,56 @@
+"""Every experiment builds, and its smoke variant learns something."""
+
+import importlib.util
+import math
+import pathlib
+import pkgutil
+
+import pytest
+
+from shallow_jax import defaults
+from shallow_jax import graph
+from shallow_jax import metrics
+from shallow_jax import models
+from shallow_jax import pipeline
+
+CONFIGS = pathlib.Path(__file__).parents[1] / 'configs'
+NAMES = [module.name for module in pkgutil.iter_modules([str(CONFIGS)])]
+INPUT_SHAPES = {'digits': (8, 8, 1), 'cifar10': (32, 32, 3), 'cifar100': (32, 32, 3)}
+
+
+def load(name):
+  spec = importlib.util.spec_from_file_location(name, CONFIGS / f'{name}.py')
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_every_variant_builds(name):
+  module = load(name)
+  for variant in ('', *module.VARIANTS):
+    config = defaults.plain(defaults.complete(module.get_config(variant)))
+    graph.check_names(config['networks'])
+    for entry in config['networks'].values():
+      if entry['model'] is not None:
+        size = metrics.size(models.build(entry['model'], 10), INPUT_SHAPES[config['data']['name']])
+        assert size['parameters']['weights'] > 0
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_the_smoke_variant_learns(name, tmp_path, cifar_folder):
+  """Each network's test error is below chance by 4 standard errors."""
+  config = load(name).get_config('smoke')
+  if 'data_dir' in config.data:
+    config.data.data_dir = str(cifar_folder)
+  results = pipeline.run(config, tmp_path)
+  data = results['data']
+  assert data is not None
+  for network, entry in results['networks'].items():
+    error = entry['metrics']['test']['error']['mean']
+    assert error < 90 - 400 * math.sqrt(0.1 * 0.9 / 100), network
+
+
+def test_an_unknown_variant_is_refused():
+  with pytest.raises(defaults.ConfigError, match="did you mean 'smoke'"):
+    load('digits').get_config('smok')

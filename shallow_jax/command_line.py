@@ -1,19 +1,34 @@
-"""What the shell gives to the command: configs by name, and one line for a flag that is wrong."""
+"""Between shell and command: configs by name, one line for a wrong flag, what is logged."""
 
 from collections.abc import Sequence
+import logging
 import pathlib
 import sys
 from typing import Any
 
 from absl import flags
+from absl import logging as absl_logging
 
 
 def parse(argv: Sequence[str]) -> list[str]:
   """Parses flags; what a config file or an override is refused for ends with one line too."""
   try:
-    return flags.FLAGS([_with_shipped_config(argument) for argument in argv])
+    arguments = flags.FLAGS([_with_shipped_config(argument) for argument in argv])
+    if flags.FLAGS['verbosity'].using_default_value:
+      flags.FLAGS.verbosity = absl_logging.WARNING  # Orbax says several lines a checkpoint
+    return arguments
   except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
     sys.exit(f'shallow-jax: {_innermost(error)}')
+
+
+def log_to_terminal() -> None:
+  """Shows what the package logs as plain lines, beside the warnings of others."""
+  handler = logging.StreamHandler()
+  handler.setFormatter(logging.Formatter('%(message)s'))
+  logger = logging.getLogger('shallow_jax')
+  logger.addHandler(handler)
+  logger.setLevel(logging.INFO)
+  logger.propagate = False
 
 
 def configs_folder() -> pathlib.Path:

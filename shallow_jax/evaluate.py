@@ -64,6 +64,7 @@ def evaluate(experiment: Experiment, network: str) -> dict[str, Any]:
     'seeds': [seed for seed, _ in runs],
     'metrics': {name: {'error': _over_seeds(found, name, 'error'), 'per': None} for name in SETS},
     'fidelity': _mean([each['fidelity'] for each in found if each is not None]),
+    'error_by_class': _error_by_class(experiment, found),
     'calibration_error': _over_seeds(found, 'test', 'calibration_error')['mean'],
     'latency_ms': _latency(experiment, members if entry['ensemble'] else members[:1]),
     'flags': {} if entry['ensemble'] else _flags(records),
@@ -77,10 +78,11 @@ def evaluate(experiment: Experiment, network: str) -> dict[str, Any]:
   return result
 
 
-def figures(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-  """Error and expected calibration error, in per cent, of logits [examples, classes]."""
+def figures(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+  """Error, also by class, and expected calibration error, in per cent, of logits [n, classes]."""
   return {
     'error': metrics.error(logits, labels),
+    'error_by_class': metrics.error_by_class(logits, labels),
     'calibration_error': metrics.calibration_error(logits, labels),
   }
 
@@ -187,6 +189,17 @@ def _over_seeds(
   found: Sequence[Mapping[str, Any] | None], name: str, figure: str
 ) -> dict[str, Any]:
   return metrics.summary([None if each is None else each[name][figure] for each in found])
+
+
+def _error_by_class(
+  experiment: Experiment, found: Sequence[Mapping[str, Any] | None]
+) -> dict[str, float | None]:
+  """The mean test error over seeds within each class, by the class's name."""
+  by_seed = [each['test']['error_by_class'] for each in found if each is not None]
+  return {
+    name: metrics.summary([errors[c] for errors in by_seed])['mean']
+    for c, name in enumerate(experiment.dataset.class_names)
+  }
 
 
 def _mean(values: Sequence[Mapping[str, float] | None]) -> dict[str, float] | None:

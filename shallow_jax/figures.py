@@ -104,7 +104,7 @@ def _limit_rows(axes: axes_lib.Axes, networks: Sequence[Entry], far: float) -> N
   axes.set_xlim(left=0)
   if max(values) <= far:
     return
-  axes.set_xlim(0, 1.6 * max(value for value in values if value <= far))
+  axes.set_xlim(0, 1.6 * max(value for value in values if value <= far) or 1)
   for row, entry in enumerate(networks):
     beyond = ', '.join(f'{value:.1f}' for value in _values(entry) if value > far)
     if beyond:
@@ -294,7 +294,7 @@ def _attribution(results: Mapping[str, Any]) -> figure_lib.Figure | None:
     axes.text(0.012 * max(errors), row, f'{error:.2f} %', va='center', **_NAME)
   axes.set_yticks(range(len(names)), [results['networks'][name]['label'] for name in names])
   axes.set_ylim(len(names) - 0.5, -0.5)
-  axes.set_xlim(0, 1.6 * max(errors))
+  axes.set_xlim(0, 1.6 * max(errors) or 1)
   axes.tick_params(axis='y', length=0)
   title = f'{results["experiment"]}: what the gain is due to, one change at a time'
   notes = '± standard error; in brackets: share of the way from top to bottom'

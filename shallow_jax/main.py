@@ -3,9 +3,10 @@
 Kept short so that everything below can be imported and tested without flags.
 """
 
-import logging
+from collections.abc import Mapping
 import pathlib
 import sys
+from typing import Any
 
 from absl import app
 from absl import flags
@@ -54,8 +55,10 @@ def main(argv: list[str]) -> None:
     defaults.choice(command, COMMANDS, 'command')
     if command == 'verify':
       _verify(arguments)
+    elif command == 'report':
+      _show(pipeline.report_again(_given(_WORKDIR.value, '--workdir=FOLDER')))
     else:
-      _run('report' if command == 'report' else _STAGE.value)
+      _run()
   except EXPECTED_ERRORS as error:
     sys.exit(f'shallow-jax: {error}')
   except run_guard.Stopped as stopped:
@@ -65,26 +68,28 @@ def main(argv: list[str]) -> None:
 
 def entry_point() -> None:
   """The console script."""
-  handler = logging.StreamHandler()
-  handler.setFormatter(logging.Formatter('%(message)s'))
-  logger = logging.getLogger('shallow_jax')
-  logger.addHandler(handler)
-  logger.setLevel(logging.INFO)
-  logger.propagate = False
+  command_line.log_to_terminal()
   app.run(main, flags_parser=command_line.parse)
 
 
-def _run(stage: str) -> None:
-  config, workdir = _CONFIG.value, _WORKDIR.value
-  if config is None or workdir is None:
-    raise defaults.ConfigError('expected --config=FILE.py and --workdir=FOLDER')
+def _run() -> None:
+  config = _given(_CONFIG.value, '--config=FILE.py')
+  workdir = _given(_WORKDIR.value, '--workdir=FOLDER')
   if not isinstance(config, ml_collections.ConfigDict):  # ml_collections' stand-in: no such file
     path = config_flags.get_config_filename(flags.FLAGS['config'])
     raise defaults.ConfigError(f'--config={path}: no such file')
-  found = pipeline.run(config, workdir, only=_ONLY.value, stage=stage)
-  print(report.table(found))
-  print('\n' + report.headline(found))
-  print(f'\nReport and figures: {pathlib.Path(workdir) / "report"}')
+  _show(pipeline.run(config, workdir, only=_ONLY.value, stage=_STAGE.value))
+
+
+def _show(found: Mapping[str, Any]) -> None:
+  folder = pathlib.Path(_WORKDIR.value or '') / 'report'
+  print('', report.table(found), report.headline(found), f'Report and figures: {folder}', sep='\n')
+
+
+def _given(value: Any, flag: str) -> Any:
+  if value is None:
+    raise defaults.ConfigError(f'expected {flag}')
+  return value
 
 
 def _verify(folders: list[str]) -> None:

@@ -19,6 +19,13 @@ def error(logits: np.ndarray, labels: np.ndarray) -> float:
   return 100.0 * float(np.mean(np.argmax(logits, axis=-1) != labels))
 
 
+def error_by_class(logits: np.ndarray, labels: np.ndarray) -> list[float | None]:
+  """`error` among the examples of each class; None for a class that has none."""
+  wrong = np.argmax(logits, axis=-1) != labels
+  shares = [wrong[labels == c] for c in range(logits.shape[-1])]
+  return [100.0 * float(share.mean()) if share.size else None for share in shares]
+
+
 def calibration_error(logits: np.ndarray, labels: np.ndarray, num_bins: int = 15) -> float:
   """Expected calibration error in per cent, equal-width bins (Guo et al. 2017, equation 3)."""
   probabilities = _softmax(logits)

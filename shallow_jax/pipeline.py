@@ -63,7 +63,15 @@ def run(
         experiment = prepare(one_split, folder, only=only, stop=stop)
         for network in graph.order(experiment.networks, only):
           _advance(experiment, network, stage)
+    storage.write_json(workdir / 'config.json', full)
     return report.write(full, workdir)
+
+
+def report_again(workdir: str | pathlib.Path) -> dict[str, Any]:
+  """Writes the report of a workdir anew, from its config.json and the results that are there."""
+  workdir = pathlib.Path(workdir)
+  config = defaults.complete(storage.read_json(workdir / 'config.json'))
+  return report.write(defaults.plain(config), workdir)
 
 
 def split_runs(

@@ -60,7 +60,12 @@ def build(
     seed: draws the initial weights, the order of examples and the dropout.
     target_statistics: mean and std [classes] of the targets over the transfer set, for logit L2.
     initial_params: weights to start from instead of drawn ones.
+
+  Raises:
+    dataset.DataError: targets or labels of another length than the inputs, or not finite.
   """
+  _check_rows(examples, 'examples')
+  _check_rows(validation, 'validation')
   num_classes = len(dataset.class_names)
   module = models.build(entry['model'], num_classes)
   output = output_transform(entry, examples, num_classes, target_statistics)
@@ -94,3 +99,16 @@ def output_transform(
     mean, std = one_hot.mean(axis=0), one_hot.std(axis=0)
   std = np.where(std > 0, std, 1.0)  # a class that never occurs
   return {'mean': jnp.asarray(mean, jnp.float32), 'std': jnp.asarray(std, jnp.float32)}
+
+
+def _check_rows(arrays: Mapping[str, np.ndarray], where: str) -> None:
+  count = len(arrays['input'])
+  for name, array in arrays.items():
+    if len(array) != count:
+      raise dataset_lib.DataError(f'{where}: {name} has {len(array)} rows, input {count}')
+  if 'target' in arrays:
+    wrong = np.flatnonzero(~np.isfinite(arrays['target']).all(axis=(1, 2)))
+    if wrong.size:
+      raise dataset_lib.DataError(
+        f'{where}: target is not finite in {wrong.size} rows, the first is {wrong[0]}'
+      )

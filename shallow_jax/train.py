@@ -168,6 +168,7 @@ def _evaluate(
   figures, _ = selection_lib.evaluate(
     problem.entry, problem.module, run.state.variables, problem.dataset, problem.validation
   )
+  _check_finite(figures['loss'], step)
   writer.write(step, 'train', {'loss': mean_loss})
   writer.write(step, 'validation', figures)
   progress.update(step, f'loss {mean_loss:.4g}, validation error {figures["error"]:.2f} %')

@@ -88,6 +88,10 @@ def test_run_stop_continue_report_and_verify(tmp_path):
   results = json.loads((workdir / 'report' / 'results.json').read_text())
   assert set(results['networks']) == {'cnn', 'teacher', 'mimic'}
 
+  (workdir / 'report' / 'report.md').unlink()
+  assert shallow_jax('report', f'--workdir={workdir}').returncode == 0
+  assert (workdir / 'report' / 'report.md').exists()
+
   store = workdir / 'teacher' / 'logits' / 'train'
   assert '400 x 10 logits' in shallow_jax('verify', str(store)).stdout
   (store / 'shard-00001-of-00004.npy').unlink()

@@ -17,6 +17,7 @@ from shallow_jax import predict
 from shallow_jax import problem as problem_lib
 from shallow_jax import run_guard
 from shallow_jax import train
+from shallow_jax.data import dataset as dataset_lib
 
 SHALLOW = dict(name='shallow', hidden=64, bottleneck=16)
 
@@ -151,6 +152,24 @@ def test_a_collapsed_net_is_flagged(digits, tmp_path):
   dead = jax.tree.map(jnp.zeros_like, problem.initial['params'])
   problem = dataclasses.replace(problem, initial=dict(problem.initial, params=dead))
   assert train.fit(problem, tmp_path).collapsed
+
+
+def test_targets_of_another_length_are_refused(digits):
+  with pytest.raises(dataset_lib.DataError, match='target has 399 rows, input 400'):
+    make_problem(
+      digits, target=lambda arrays: np.zeros((len(arrays['id']) - 1, 1, 10), np.float32),
+      targets='other', loss=dict(name='logit_l2'),
+    )
+
+
+def test_a_target_that_is_not_finite_is_refused_by_its_row(digits):
+  def broken(arrays):
+    target = np.zeros((len(arrays['id']), 1, 10), np.float32)
+    target[17] = np.nan
+    return target
+
+  with pytest.raises(dataset_lib.DataError, match='not finite in 1 rows, the first is 17'):
+    make_problem(digits, target=broken, targets='other', loss=dict(name='logit_l2'))
 
 
 def test_early_stopping_waits_for_the_evaluations_asked_for(digits, tmp_path):

@@ -25,7 +25,6 @@ from shallow_jax import models
 from shallow_jax import predict
 from shallow_jax import storage
 from shallow_jax import teacher
-from shallow_jax.experiment import Experiment
 
 _log = logging.getLogger(__name__)
 
@@ -35,7 +34,7 @@ SETS = ('validation', 'test')
 Member = tuple[str, int]
 
 
-def is_finished(experiment: Experiment, network: str) -> bool:
+def is_finished(experiment: experiment_lib.Experiment, network: str) -> bool:
   """Whether `result.json` is there and was read off the weights that are there now."""
   path = experiment.folder(network) / 'result.json'
   if not path.exists():
@@ -47,7 +46,7 @@ def is_finished(experiment: Experiment, network: str) -> bool:
   return found['weights'] == experiment_lib.weights_of(experiment, members)
 
 
-def evaluate(experiment: Experiment, network: str) -> dict[str, Any]:
+def evaluate(experiment: experiment_lib.Experiment, network: str) -> dict[str, Any]:
   """Evaluates all seeds of a network, or an ensemble, and writes its `result.json`."""
   entry = experiment.networks[network]
   runs = _runs(experiment, network)
@@ -87,7 +86,7 @@ def figures(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
   }
 
 
-def _runs(experiment: Experiment, network: str) -> list[tuple[int, list[Member]]]:
+def _runs(experiment: experiment_lib.Experiment, network: str) -> list[tuple[int, list[Member]]]:
   """What is evaluated by itself: an ensemble as a whole, else every seed."""
   members = experiment.members(network)
   if experiment.networks[network]['ensemble']:
@@ -96,7 +95,7 @@ def _runs(experiment: Experiment, network: str) -> list[tuple[int, list[Member]]
 
 
 def _figures(
-  experiment: Experiment, entry: Mapping[str, Any], members: Sequence[Member], seed: int
+  experiment: experiment_lib.Experiment, entry: Mapping[str, Any], members: Sequence[Member], seed: int
 ) -> dict[str, Any] | None:
   """Figures on validation and test and the fidelity to the teacher; None for a diverged seed."""
   if 'diverged' in experiment_lib.weights_of(experiment, members) and not entry['ensemble']:
@@ -113,7 +112,7 @@ def _figures(
   return found
 
 
-def _logits(experiment: Experiment, members: Sequence[Member], name: str) -> np.ndarray:
+def _logits(experiment: experiment_lib.Experiment, members: Sequence[Member], name: str) -> np.ndarray:
   return predict.logits(
     [experiment_lib.load_member(experiment, *member) for member in members],
     experiment.dataset,
@@ -122,7 +121,7 @@ def _logits(experiment: Experiment, members: Sequence[Member], name: str) -> np.
   ).mean(axis=0)
 
 
-def _description(experiment: Experiment, members: Sequence[Member]) -> dict[str, Any]:
+def _description(experiment: experiment_lib.Experiment, members: Sequence[Member]) -> dict[str, Any]:
   """Architecture and size; of an ensemble the sums over its members."""
   modules = [_module(experiment, name) for name, _ in members]
   sizes = [metrics.size(module, experiment.dataset.input_shape) for module in modules]
@@ -138,12 +137,12 @@ def _description(experiment: Experiment, members: Sequence[Member]) -> dict[str,
   }
 
 
-def _module(experiment: Experiment, network: str) -> Any:
+def _module(experiment: experiment_lib.Experiment, network: str) -> Any:
   model = experiment.networks[network]['model']
   return models.build(model, len(experiment.dataset.class_names))
 
 
-def _latency(experiment: Experiment, members: Sequence[Member]) -> dict[str, float] | None:
+def _latency(experiment: experiment_lib.Experiment, members: Sequence[Member]) -> dict[str, float] | None:
   """Milliseconds a call on this device, from raw examples to logits, by batch size."""
   if 'diverged' in experiment_lib.weights_of(experiment, members):
     return None
@@ -192,7 +191,7 @@ def _over_seeds(
 
 
 def _error_by_class(
-  experiment: Experiment, found: Sequence[Mapping[str, Any] | None]
+  experiment: experiment_lib.Experiment, found: Sequence[Mapping[str, Any] | None]
 ) -> dict[str, float | None]:
   """The mean test error over seeds within each class, by the class's name."""
   by_seed = [each['test']['error_by_class'] for each in found if each is not None]
@@ -210,7 +209,7 @@ def _mean(values: Sequence[Mapping[str, float] | None]) -> dict[str, float] | No
 
 
 def _provenance(
-  experiment: Experiment,
+  experiment: experiment_lib.Experiment,
   network: str,
   records: Sequence[Mapping[str, Any]],
   search: Mapping[str, Any] | None,

@@ -28,7 +28,6 @@ from shallow_jax import storage
 from shallow_jax import teacher
 from shallow_jax import train
 from shallow_jax.data import dataset as dataset_lib
-from shallow_jax.experiment import Experiment
 
 _log = logging.getLogger(__name__)
 
@@ -91,7 +90,7 @@ def prepare(
   *,
   only: Sequence[str] = (),
   stop: run_guard.StopRequest | None = None,
-) -> Experiment:
+) -> experiment_lib.Experiment:
   """Loads the data and checks all that can be checked before the first step; trains nothing."""
   networks, logits = config['networks'], config['logits']
   if logits['shard_rows'] % logits['batch_size']:
@@ -106,7 +105,7 @@ def prepare(
   fingerprints = {
     name: graph.fingerprint(networks, name, described, logits) for name in networks
   }
-  experiment = Experiment(
+  experiment = experiment_lib.Experiment(
     config, workdir, dataset, fingerprints, stop or run_guard.StopRequest()
   )
   order = graph.order(networks, only)
@@ -118,7 +117,7 @@ def prepare(
   return experiment
 
 
-def train_network(experiment: Experiment, network: str) -> None:
+def train_network(experiment: experiment_lib.Experiment, network: str) -> None:
   """Trains what is due of a network: the trials of its search, then its other seeds."""
   trial = _search(experiment, network)
   for seed in range(experiment.networks[network]['seeds']):
@@ -126,7 +125,7 @@ def train_network(experiment: Experiment, network: str) -> None:
     _train_seed(experiment, network, seed, folder, trial)
 
 
-def store_logits(experiment: Experiment, network: str) -> None:
+def store_logits(experiment: experiment_lib.Experiment, network: str) -> None:
   """Stores the teacher's logits that a student's seeds need, where they are not there yet."""
   entry = experiment.networks[network]
   for seed in range(entry['seeds']):
@@ -135,12 +134,13 @@ def store_logits(experiment: Experiment, network: str) -> None:
       teacher.store(experiment, name, members, logit_set)
 
 
-def _advance(experiment: Experiment, network: str, stage: str) -> None:
+def _advance(experiment: experiment_lib.Experiment, network: str, stage: str) -> None:
   """Does a network's part of a stage; of all stages one after the other."""
+  entry = experiment.networks[network]
   if evaluate.is_finished(experiment, network):
+    _refuse_stale(experiment, network)
     _log.info('%s: finished before', network)
     return
-  entry = experiment.networks[network]
   _begin(experiment, network)
   if stage in ('all', 'logits') and graph.target(entry) is not None:
     store_logits(experiment, network)
@@ -150,7 +150,18 @@ def _advance(experiment: Experiment, network: str, stage: str) -> None:
     evaluate.evaluate(experiment, network)
 
 
-def _log_sizes(experiment: Experiment, order: Sequence[str]) -> None:
+def _refuse_stale(experiment: experiment_lib.Experiment, network: str) -> None:
+  """Refuses a finished student whose teacher has other weights by now."""
+  entry = experiment.networks[network]
+  if graph.target(entry) is None:
+    return
+  for seed in range(entry['seeds']):
+    _, members = teacher.members_for(experiment, entry, seed)
+    weights = experiment_lib.weights_of(experiment, members)
+    _refuse_other_targets(experiment.folder(network, seed), entry, weights)
+
+
+def _log_sizes(experiment: experiment_lib.Experiment, order: Sequence[str]) -> None:
   """Says what is about to be trained; building the nets here finds impossible ones early."""
   dataset = experiment.dataset
   counts = ', '.join(f'{name} {len(split)}' for name, split in dataset.splits.items())
@@ -173,7 +184,7 @@ def _log_sizes(experiment: Experiment, order: Sequence[str]) -> None:
     )
 
 
-def _refuse_changes(experiment: Experiment, order: Sequence[str]) -> None:
+def _refuse_changes(experiment: experiment_lib.Experiment, order: Sequence[str]) -> None:
   """Refuses to go on with networks that were begun under other settings, all of them at once."""
   for name in order:
     path = experiment.folder(name) / 'fingerprint.json'
@@ -196,13 +207,13 @@ def _save_data(
   np.savez(folder / 'preprocessing.npz', allow_pickle=False, **dataset.constants)
 
 
-def _begin(experiment: Experiment, network: str) -> None:
+def _begin(experiment: experiment_lib.Experiment, network: str) -> None:
   folder = experiment.folder(network)
   folder.mkdir(parents=True, exist_ok=True)
   storage.write_json(folder / 'fingerprint.json', experiment.fingerprints[network])
 
 
-def _search(experiment: Experiment, network: str) -> dict[str, Any]:
+def _search(experiment: experiment_lib.Experiment, network: str) -> dict[str, Any]:
   """The trial that validation prefers, {} without a search. The winner becomes seed 0."""
   entry, folder = experiment.networks[network], experiment.folder(network)
   candidates = graph.trials(entry)
@@ -244,7 +255,7 @@ def _rank(entry: Mapping[str, Any], trial: Mapping[str, Any]) -> tuple[float, ..
 
 
 def _train_seed(
-  experiment: Experiment,
+  experiment: experiment_lib.Experiment,
   network: str,
   seed: int,
   folder: pathlib.Path,
@@ -253,13 +264,8 @@ def _train_seed(
   entry = graph.with_trial(experiment.networks[network], trial)
   sources = _target_members(experiment, entry, seed)
   weights = experiment_lib.weights_of(experiment, sources[1]) if sources else []
-  record = experiment_lib.read_trained(folder)
-  if record is not None:
-    if record['target_weights'] != weights:
-      raise experiment_lib.ExperimentError(
-        f'{folder} learned from other weights of {entry["targets"]} than those that are there now; '
-        f'delete {folder.parent} to train it anew'
-      )
+  if experiment_lib.read_trained(folder) is not None:
+    _refuse_other_targets(folder, entry, weights)
     return
   problem = _problem(experiment, entry, seed, sources)
   settings = ''.join(f' {key.rpartition(".")[2]} {value}' for key, value in trial.items())
@@ -270,14 +276,25 @@ def _train_seed(
   _log.info('%s: %s', label, _described(outcome))
 
 
+def _refuse_other_targets(
+  folder: pathlib.Path, entry: Mapping[str, Any], weights: Sequence[str]
+) -> None:
+  record = experiment_lib.read_trained(folder)
+  if record is not None and record['target_weights'] != list(weights):
+    raise experiment_lib.ExperimentError(
+      f'{folder} learned from other weights of {entry["targets"]} than those that are there now; '
+      f'delete {folder.parent} to train it anew'
+    )
+
+
 def _target_members(
-  experiment: Experiment, entry: Mapping[str, Any], seed: int
+  experiment: experiment_lib.Experiment, entry: Mapping[str, Any], seed: int
 ) -> tuple[str, list[tuple[str, int]]] | None:
   return teacher.members_for(experiment, entry, seed) if graph.target(entry) else None
 
 
 def _problem(
-  experiment: Experiment,
+  experiment: experiment_lib.Experiment,
   entry: Mapping[str, Any],
   seed: int,
   sources: tuple[str, list[tuple[str, int]]] | None,
@@ -303,7 +320,7 @@ def _problem(
   )
 
 
-def _initial_params(experiment: Experiment, entry: Mapping[str, Any], seed: int) -> Any:
+def _initial_params(experiment: experiment_lib.Experiment, entry: Mapping[str, Any], seed: int) -> Any:
   if not entry['init']:
     return None
   members = experiment.members(entry['init'])

@@ -99,7 +99,7 @@ def aligned_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def dittoed(rows: Sequence[Sequence[str]], columns: Sequence[int]) -> list[list[str]]:
   """The rows with ″ in those columns where the row above says the same."""
-  above = [None, *rows[:-1]]
+  above = [None, *rows][: len(rows)]
   return [
     ['″' if i in columns and last and last[i] == cell else cell for i, cell in enumerate(row)]
     for last, row in zip(above, rows, strict=True)

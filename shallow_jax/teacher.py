@@ -12,13 +12,12 @@ from shallow_jax import logit_manifest
 from shallow_jax import logit_store
 from shallow_jax import metric_writer
 from shallow_jax import predict
-from shallow_jax.experiment import Experiment
 
 ALIGNMENT_ROWS = 64
 ALIGNMENT_TOLERANCE = 1e-3
 
 
-def members_for(experiment: Experiment, entry: Mapping[str, Any], seed: int) -> tuple[
+def members_for(experiment: experiment_lib.Experiment, entry: Mapping[str, Any], seed: int) -> tuple[
   str, list[tuple[str, int]]
 ]:
   """The network and the members whose logits seed `seed` of a student learns from.
@@ -35,7 +34,7 @@ def members_for(experiment: Experiment, entry: Mapping[str, Any], seed: int) -> 
 
 
 def store(
-  experiment: Experiment,
+  experiment: experiment_lib.Experiment,
   network: str,
   members: Sequence[tuple[str, int]],
   logit_set: graph.LogitSet,
@@ -49,7 +48,7 @@ def store(
 
 
 def targets(
-  experiment: Experiment,
+  experiment: experiment_lib.Experiment,
   network: str,
   members: Sequence[tuple[str, int]],
   sets: Sequence[graph.LogitSet],
@@ -75,7 +74,7 @@ def targets(
 
 
 def _compute(
-  experiment: Experiment,
+  experiment: experiment_lib.Experiment,
   network: str,
   members: Sequence[tuple[str, int]],
   logit_set: graph.LogitSet,
@@ -103,7 +102,7 @@ def _compute(
 
 
 def _after_shard(
-  experiment: Experiment, progress: metric_writer.Progress, shard: logit_manifest.Shard, label: str
+  experiment: experiment_lib.Experiment, progress: metric_writer.Progress, shard: logit_manifest.Shard, label: str
 ) -> None:
   progress.update(shard.stop, '')
   if experiment.stop.requested:
@@ -111,7 +110,7 @@ def _after_shard(
 
 
 def _folder(
-  experiment: Experiment,
+  experiment: experiment_lib.Experiment,
   network: str,
   members: Sequence[tuple[str, int]],
   logit_set: graph.LogitSet,
@@ -123,7 +122,7 @@ def _folder(
 
 
 def _spec(
-  experiment: Experiment, members: Sequence[tuple[str, int]], logit_set: graph.LogitSet
+  experiment: experiment_lib.Experiment, members: Sequence[tuple[str, int]], logit_set: graph.LogitSet
 ) -> logit_manifest.Spec:
   dataset, options = experiment.dataset, experiment.config['logits']
   described = dataset.fingerprint()
@@ -147,7 +146,7 @@ def _spec(
 
 
 def _check_alignment(
-  experiment: Experiment,
+  experiment: experiment_lib.Experiment,
   members: Sequence[tuple[str, int]],
   logit_set: graph.LogitSet,
   folder: pathlib.Path,

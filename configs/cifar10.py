@@ -48,9 +48,7 @@ def get_config(variant: str = '') -> ml_collections.ConfigDict:
 def cnn() -> dict:
   return dict(
     label='CNN',
-    model=dict(
-      name='cnn', features=(32, 96, 192), kernel_size=3, dense=(512,), batch_norm=True
-    ),
+    model=dict(name='cnn', features=(32, 96, 192), kernel_size=3, dense=(512,), batch_norm=True),
     seeds=2,
     views=1000,  # another flip and crop every epoch
     optimizer=dict(learning_rate=0.1, nesterov=True, weight_decay=5e-4, warmup_steps=2 * EPOCH),

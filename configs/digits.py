@@ -92,16 +92,19 @@ def cnn() -> dict:
 
 def student(*, label: str, dropout: float = 0.0, **changes: Any) -> dict:
   """32L-2k; as many learning rates tried whatever it learns from."""
-  return dict(
-    label=label,
-    model=dict(name='shallow', hidden=2000, bottleneck=32, dropout=dropout),
-    seeds=5,
-    search=dict(optimizer=dict(learning_rate=(0.001, 0.003, 0.01, 0.03))),
-    num_steps=2000,
-    steps_per_call=20,
-    evaluate_every_steps=100,
-    select='loss',  # 100 validation images are too few to rank steps by their errors
-  ) | changes
+  return (
+    dict(
+      label=label,
+      model=dict(name='shallow', hidden=2000, bottleneck=32, dropout=dropout),
+      seeds=5,
+      search=dict(optimizer=dict(learning_rate=(0.001, 0.003, 0.01, 0.03))),
+      num_steps=2000,
+      steps_per_call=20,
+      evaluate_every_steps=100,
+      select='loss',  # 100 validation images are too few to rank steps by their errors
+    )
+    | changes
+  )
 
 
 def mimic(

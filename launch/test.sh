@@ -24,6 +24,7 @@ fail() {
 
 setup_venv test
 check ruff check
+check ruff format --check
 check pyrefly check --python-interpreter-path="$venv/bin/python"
 check pytest "$@"
 [ "$code" -eq 0 ] || echo "== FAILED:$failed" >&2

@@ -271,8 +271,15 @@ def _check_range(key: str, value: Any, where: str) -> None:
 
 
 def _check_steps(entry: Mapping[str, Any], where: str) -> None:
-  for key in ('seeds', 'views', 'batch_size', 'num_steps', 'steps_per_call',
-              'evaluate_every_steps', 'checkpoint_every_steps'):
+  for key in (
+    'seeds',
+    'views',
+    'batch_size',
+    'num_steps',
+    'steps_per_call',
+    'evaluate_every_steps',
+    'checkpoint_every_steps',
+  ):
     if entry[key] < 1:
       raise ConfigError(f'{where}.{key}: expected at least 1, not {entry[key]}')
   for key in ('num_steps', 'evaluate_every_steps', 'checkpoint_every_steps'):

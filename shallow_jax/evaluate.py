@@ -95,7 +95,10 @@ def _runs(experiment: experiment_lib.Experiment, network: str) -> list[tuple[int
 
 
 def _figures(
-  experiment: experiment_lib.Experiment, entry: Mapping[str, Any], members: Sequence[Member], seed: int
+  experiment: experiment_lib.Experiment,
+  entry: Mapping[str, Any],
+  members: Sequence[Member],
+  seed: int,
 ) -> dict[str, Any] | None:
   """Figures on validation and test and the fidelity to the teacher; None for a diverged seed."""
   if 'diverged' in experiment_lib.weights_of(experiment, members) and not entry['ensemble']:
@@ -112,7 +115,9 @@ def _figures(
   return found
 
 
-def _logits(experiment: experiment_lib.Experiment, members: Sequence[Member], name: str) -> np.ndarray:
+def _logits(
+  experiment: experiment_lib.Experiment, members: Sequence[Member], name: str
+) -> np.ndarray:
   return predict.logits(
     [experiment_lib.load_member(experiment, *member) for member in members],
     experiment.dataset,
@@ -121,7 +126,9 @@ def _logits(experiment: experiment_lib.Experiment, members: Sequence[Member], na
   ).mean(axis=0)
 
 
-def _description(experiment: experiment_lib.Experiment, members: Sequence[Member]) -> dict[str, Any]:
+def _description(
+  experiment: experiment_lib.Experiment, members: Sequence[Member]
+) -> dict[str, Any]:
   """Architecture and size; of an ensemble the sums over its members."""
   modules = [_module(experiment, name) for name, _ in members]
   sizes = [metrics.size(module, experiment.dataset.input_shape) for module in modules]
@@ -142,7 +149,9 @@ def _module(experiment: experiment_lib.Experiment, network: str) -> Any:
   return models.build(model, len(experiment.dataset.class_names))
 
 
-def _latency(experiment: experiment_lib.Experiment, members: Sequence[Member]) -> dict[str, float] | None:
+def _latency(
+  experiment: experiment_lib.Experiment, members: Sequence[Member]
+) -> dict[str, float] | None:
   """Milliseconds a call on this device, from raw examples to logits, by batch size."""
   if 'diverged' in experiment_lib.weights_of(experiment, members):
     return None

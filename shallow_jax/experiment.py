@@ -1,9 +1,9 @@
 """An experiment in its workdir: where everything lies, and the weights that are finished.
 
-  <workdir>/config.json, lock, data/, report/
-  <network>/fingerprint.json, search.json, result.json (written last: the network is done)
-  <network>/seed-<i>/trained.json, weights/, checkpoints/, metrics.jsonl, TensorBoard events
-  <network>/seed-<i>/logits/<set>/     an ensemble's under <network>/logits/<set>/
+<workdir>/config.json, lock, data/, report/
+<network>/fingerprint.json, search.json, result.json (written last: the network is done)
+<network>/seed-<i>/trained.json, weights/, checkpoints/, metrics.jsonl, TensorBoard events
+<network>/seed-<i>/logits/<set>/     an ensemble's under <network>/logits/<set>/
 """
 
 from collections.abc import Mapping, Sequence
@@ -141,6 +141,6 @@ def _template(module: Any, input_shape: tuple[int, ...]) -> Any:
 
 def _weights_sha256(variables: models.Variables) -> str:
   leaves = jax.tree_util.tree_leaves_with_path(variables)
-  return storage.sha256_arrays({
-    jax.tree_util.keystr(path): np.asarray(jnp.asarray(leaf)) for path, leaf in leaves
-  })
+  return storage.sha256_arrays(
+    {jax.tree_util.keystr(path): np.asarray(jnp.asarray(leaf)) for path, leaf in leaves}
+  )

@@ -41,7 +41,8 @@ def draw(results: Mapping[str, Any], folders: Sequence[pathlib.Path]) -> dict[st
     folders: of the experiment's runs, one a split.
   """
   networks = {
-    name: results['networks'][name] for name in results['order']
+    name: results['networks'][name]
+    for name in results['order']
     if results_lib.test_error(results['networks'][name])['mean'] is not None
   }
   read = {name: results_lib.read_curves([folder / name for folder in folders]) for name in networks}
@@ -91,8 +92,15 @@ def _draw_row(
     axes.plot(values, row + shifts, '.', color=color, alpha=0.45, markersize=5, zorder=2)
   if max(values) <= far:
     axes.errorbar(
-      error['mean'], row, xerr=error['std'], color=color, marker=marker, zorder=3,
-      markersize=8 if is_headline else 6.5, elinewidth=1.6, capsize=3,
+      error['mean'],
+      row,
+      xerr=error['std'],
+      color=color,
+      marker=marker,
+      zorder=3,
+      markersize=8 if is_headline else 6.5,
+      elinewidth=1.6,
+      capsize=3,
     )
   if entry['paper'] is not None:
     axes.plot(entry['paper']['value'], row, 'X', color=GREY, markersize=8, zorder=2)
@@ -109,8 +117,17 @@ def _limit_rows(axes: axes_lib.Axes, networks: Sequence[Entry], far: float) -> N
     beyond = ', '.join(f'{value:.1f}' for value in _values(entry) if value > far)
     if beyond:
       text = f'mean {_mean(entry):.1f}, a seed at {beyond} →'
-      axes.text(0.995, row, text, ha='right', va='center', **_NAME, zorder=4,
-                transform=axes.get_yaxis_transform(), bbox=dict(color='white', pad=1.5))
+      axes.text(
+        0.995,
+        row,
+        text,
+        ha='right',
+        va='center',
+        **_NAME,
+        zorder=4,
+        transform=axes.get_yaxis_transform(),
+        bbox=dict(color='white', pad=1.5),
+      )
 
 
 def _far(networks: Iterable[Entry]) -> float:
@@ -149,8 +166,13 @@ def _error_against_parameters(
     color, marker = KINDS[_kind(entry)]
     error = results_lib.test_error(entry)
     axes.errorbar(
-      entry['parameters']['weights'], error['mean'], yerr=error['std'], color=color, marker=marker,
-      elinewidth=1.2, capsize=2.5,
+      entry['parameters']['weights'],
+      error['mean'],
+      yerr=error['std'],
+      color=color,
+      marker=marker,
+      elinewidth=1.2,
+      capsize=2.5,
     )
   axes.margins(x=0.18, y=0.12)
   axes.set_ylim(bottom=0)
@@ -192,7 +214,11 @@ def _label_points(
   for index in np.argsort(-pixels[:, 1]):
     x, y = points[index]
     name = axes.annotate(
-      networks[index]['label'], (x, y), xytext=(0, 0), textcoords='offset points', **_NAME,
+      networks[index]['label'],
+      (x, y),
+      xytext=(0, 0),
+      textcoords='offset points',
+      **_NAME,
       bbox=dict(color='white', alpha=0.8, pad=0.5, linewidth=0),
       arrowprops=dict(arrowstyle='-', color=GREY, linewidth=0.6, shrinkA=0, shrinkB=4),
     )
@@ -251,17 +277,17 @@ def _learning_curves(
   for axes in grid.flat[max(0, len(curves) - columns) : len(curves)]:
     axes.tick_params(labelbottom=True)
   figure.suptitle(
-    f'{results["experiment"]}: validation error while training, {_spread(results)}', fontsize=11,
-    x=0.01, ha='left',
+    f'{results["experiment"]}: validation error while training, {_spread(results)}',
+    fontsize=11,
+    x=0.01,
+    ha='left',
   )
   figure.supxlabel('step', fontsize=10)
   figure.supylabel('validation error, %', fontsize=10)
   return figure
 
 
-def _draw_curve(
-  axes: axes_lib.Axes, entry: Entry, steps: np.ndarray, errors: np.ndarray
-) -> None:
+def _draw_curve(axes: axes_lib.Axes, entry: Entry, steps: np.ndarray, errors: np.ndarray) -> None:
   color, _ = KINDS[_kind(entry)]
   mean = errors.mean(axis=0)
   if len(errors) > 1:
@@ -380,9 +406,15 @@ def _legend(
 ) -> None:
   """Beneath the axes, where it hides nothing."""
   figure.legend(
-    handles=handles, loc='outside lower center', ncols=min(len(handles), 6), fontsize=8.5,
-    frameon=False, handletextpad=0.3, columnspacing=1.5,
-    title=_spread(results), title_fontsize=8.5,
+    handles=handles,
+    loc='outside lower center',
+    ncols=min(len(handles), 6),
+    fontsize=8.5,
+    frameon=False,
+    handletextpad=0.3,
+    columnspacing=1.5,
+    title=_spread(results),
+    title_fontsize=8.5,
   )
 
 

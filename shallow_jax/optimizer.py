@@ -42,9 +42,7 @@ def schedule(optimizer: Mapping[str, Any], num_steps: int) -> optax.Schedule:
     main = optax.cosine_decay_schedule(rate, remaining)
   elif name == 'step':
     steps = [int(fraction * num_steps) - warmup for fraction in optimizer['decay_at']]
-    main = optax.piecewise_constant_schedule(
-      rate, dict.fromkeys(steps, optimizer['decay_factor'])
-    )
+    main = optax.piecewise_constant_schedule(rate, dict.fromkeys(steps, optimizer['decay_factor']))
   elif name in ('constant', 'plateau'):
     main = optax.constant_schedule(rate)
   else:

@@ -102,9 +102,7 @@ def prepare(
   dataset = data_lib.load(config['data'])
   graph.check_examples(networks, dataset)
   described = dataset.fingerprint()
-  fingerprints = {
-    name: graph.fingerprint(networks, name, described, logits) for name in networks
-  }
+  fingerprints = {name: graph.fingerprint(networks, name, described, logits) for name in networks}
   experiment = experiment_lib.Experiment(
     config, workdir, dataset, fingerprints, stop or run_guard.StopRequest()
   )
@@ -178,8 +176,12 @@ def _log_sizes(experiment: experiment_lib.Experiment, order: Sequence[str]) -> N
       raise defaults.ConfigError(f'config.networks.{name}.model: {error}') from error
     _log.info(
       '%-16s %-28s %12s weights %9s biases %9s hidden units  %d seeds on %s',
-      name, module.architecture, f'{size["parameters"]["weights"]:,}',
-      f'{size["parameters"]["biases"]:,}', f'{size["hidden_units"]:,}', entry['seeds'],
+      name,
+      module.architecture,
+      f'{size["parameters"]["weights"]:,}',
+      f'{size["parameters"]["biases"]:,}',
+      f'{size["hidden_units"]:,}',
+      entry['seeds'],
       entry['targets'],
     )
 
@@ -320,7 +322,9 @@ def _problem(
   )
 
 
-def _initial_params(experiment: experiment_lib.Experiment, entry: Mapping[str, Any], seed: int) -> Any:
+def _initial_params(
+  experiment: experiment_lib.Experiment, entry: Mapping[str, Any], seed: int
+) -> Any:
   if not entry['init']:
     return None
   members = experiment.members(entry['init'])

@@ -92,12 +92,14 @@ def _block(
 ) -> np.ndarray:
   raw = dataset_lib.take(arrays, indices)
   views = jnp.full(len(indices), view, jnp.int32) if view else None
-  return np.stack([
-    np.asarray(
-      compiled(member.module, dataset.inputs)(member.variables, dataset.constants, raw, views)
-    )
-    for member in members
-  ])
+  return np.stack(
+    [
+      np.asarray(
+        compiled(member.module, dataset.inputs)(member.variables, dataset.constants, raw, views)
+      )
+      for member in members
+    ]
+  )
 
 
 @functools.lru_cache(maxsize=64)

@@ -1,6 +1,6 @@
 """Reports that ship with the configs: configs/results/<config>/ and the table of configs/README.md.
 
-  python -m shallow_jax.publish runs/digits digits
+python -m shallow_jax.publish runs/digits digits
 """
 
 import argparse
@@ -50,11 +50,19 @@ def published(configs: pathlib.Path = CONFIGS) -> dict[str, Any]:
 def published_table(results: Mapping[str, Mapping[str, Any]]) -> str:
   """The table of configs/README.md: a row a network, from published results by config."""
   heads = (
-    'network', 'config', 'command', 'paper %', 'measured % (seeds)', 'device', 'date', 'verdict'
+    'network',
+    'config',
+    'command',
+    'paper %',
+    'measured % (seeds)',
+    'device',
+    'date',
+    'verdict',
   )
   rows = [
     _published_row(config, found, name)
-    for config, found in results.items() for name in found['order']
+    for config, found in results.items()
+    for name in found['order']
   ]
   return report.aligned_table(heads, report.dittoed(rows, (2, 5, 6)))
 
@@ -63,10 +71,14 @@ def _published_row(config: str, results: Mapping[str, Any], name: str) -> list[s
   entry = results['networks'][name]
   found = entry['provenance']
   return [
-    name, f'[{config}](results/{config}/results.json)',
+    name,
+    f'[{config}](results/{config}/results.json)',
     f'`{report.command_text(found["command"])}`',
-    report.paper_text(entry), f'{report.error_text(entry)} ({report.seeds_text(entry)})',
-    found['device'], found['date'], verdict(results, name),
+    report.paper_text(entry),
+    f'{report.error_text(entry)} ({report.seeds_text(entry)})',
+    found['device'],
+    found['date'],
+    verdict(results, name),
   ]
 
 

@@ -190,7 +190,15 @@ _COLUMNS: dict[str, Cells] = {
   'flags': _of_entry(flags_text),
 }
 _SHORT = (
-  'network', 'architecture', 'weights', 'targets', 'loss', 'seeds', 'test error %', 'paper', 'flags'
+  'network',
+  'architecture',
+  'weights',
+  'targets',
+  'loss',
+  'seeds',
+  'test error %',
+  'paper',
+  'flags',
 )
 
 
@@ -227,9 +235,13 @@ def headline(results: Mapping[str, Any]) -> str:
   networks = results['networks']
   name, best = found['headline'], roles['best_on_labels']
   fewer = 'fewer' if found['difference'] > 0 else 'more'
-  closed = '' if not (found['gap_closed'] or 0) > 0 else (
-    f' It closes {per_cent(found["gap_closed"])} of the gap to {roles["teacher"]} '
-    f'({error_text(networks[roles["teacher"]])} %).'
+  closed = (
+    ''
+    if not (found['gap_closed'] or 0) > 0
+    else (
+      f' It closes {per_cent(found["gap_closed"])} of the gap to {roles["teacher"]} '
+      f'({error_text(networks[roles["teacher"]])} %).'
+    )
   )
   return (
     f'{name} makes {error_text(networks[name])} % errors, the best net on labels (chosen by '
@@ -252,10 +264,21 @@ def _comparison_text(results: Mapping[str, Any]) -> str:
     return ''
   rows = [_comparison_row(results, name) for name in results['comparison']]
   name = results['roles']['headline']
-  heads = ('network', 'on', 'test error %', f'errors of {name} ÷ its errors', 'difference, points',
-           'in standard errors', f'gap to the teacher closed by {name}')
-  sections = [f'## {name} against the same net taught otherwise', headline(results),
-              _controls_text(results), aligned_table(heads, rows)]
+  heads = (
+    'network',
+    'on',
+    'test error %',
+    f'errors of {name} ÷ its errors',
+    'difference, points',
+    'in standard errors',
+    f'gap to the teacher closed by {name}',
+  )
+  sections = [
+    f'## {name} against the same net taught otherwise',
+    headline(results),
+    _controls_text(results),
+    aligned_table(heads, rows),
+  ]
   return '\n\n'.join(section for section in sections if section)
 
 
@@ -264,8 +287,12 @@ def _comparison_row(results: Mapping[str, Any], name: str) -> list[str]:
   best = ' (best on labels)' if found['is_best_on_labels'] else ''
   error = '' if found['standard_error'] is None else f' ± {found["standard_error"]:.2f}'
   return [
-    name + best, entry['targets'], error_text(entry), _number(found['ratio'], '.2f'),
-    _number(found['difference'], '.2f') + error, _number(found['in_standard_errors'], '.1f'),
+    name + best,
+    entry['targets'],
+    error_text(entry),
+    _number(found['ratio'], '.2f'),
+    _number(found['difference'], '.2f') + error,
+    _number(found['in_standard_errors'], '.1f'),
     per_cent(found['gap_closed']),
   ]
 
@@ -283,11 +310,13 @@ def _controls_text(results: Mapping[str, Any]) -> str:
   has_gap = any(found['own_gap_closed'] is not None for found in controls.values())
   brackets = (
     f' (in brackets: of the gap from {roles["best_on_labels"]} to {roles["teacher"]})'
-    if has_gap else ''
+    if has_gap
+    else ''
   )
   ahead = [name for name, found in controls.items() if found['difference'] < 0]
   verdict = (
-    f'Fewer errors than {roles["headline"]} on average: {", ".join(ahead)}.' if ahead
+    f'Fewer errors than {roles["headline"]} on average: {", ".join(ahead)}.'
+    if ahead
     else f'None makes fewer errors than {roles["headline"]} on average.'
   )
   return f'The other nets taught by a network reach{brackets}: {reached}. {verdict}'
@@ -313,8 +342,14 @@ def _attribution_text(results: Mapping[str, Any]) -> str:
     f'{parts}.{negative}'
   )
   rows = [
-    [step['from'], step['to'], step['cause'], _number(step['change'], '.2f'),
-     _number(step['standard_error'], '.2f'), per_cent(step['share'])]
+    [
+      step['from'],
+      step['to'],
+      step['cause'],
+      _number(step['change'], '.2f'),
+      _number(step['standard_error'], '.2f'),
+      per_cent(step['share']),
+    ]
     for step in steps
   ]
   heads = ('from', 'to', 'due to', 'points', 'standard error', 'share of the gap')
@@ -322,9 +357,7 @@ def _attribution_text(results: Mapping[str, Any]) -> str:
 
 
 def _search_text(results: Mapping[str, Any]) -> str:
-  rows = [
-    row for name in results['order'] for row in _search_rows(name, results['networks'][name])
-  ]
+  rows = [row for name in results['order'] for row in _search_rows(name, results['networks'][name])]
   if not rows:
     return ''
   heads = ('network', 'split', 'trials', 'searched', 'value: validation error %', 'chosen')
@@ -334,10 +367,16 @@ def _search_text(results: Mapping[str, Any]) -> str:
 def _search_rows(name: str, entry: Entry) -> list[list[str]]:
   by_split = entry.get('search_by_split', {'': entry['search']})
   return [
-    [name, split or '–', str(len(search['trials'])), ', '.join(search['trials'][0]['settings']),
-     '; '.join(_trial(trial) for trial in search['trials']),
-     _settings(search['trials'][search['chosen']])]
-    for split, search in by_split.items() if search
+    [
+      name,
+      split or '–',
+      str(len(search['trials'])),
+      ', '.join(search['trials'][0]['settings']),
+      '; '.join(_trial(trial) for trial in search['trials']),
+      _settings(search['trials'][search['chosen']]),
+    ]
+    for split, search in by_split.items()
+    if search
   ]
 
 
@@ -364,8 +403,13 @@ def _provenance_text(results: Mapping[str, Any]) -> str:
 def _provenance_row(results: Mapping[str, Any], name: str) -> list[str]:
   found = results['networks'][name]['provenance']
   return [
-    name, found['device'], found['date'], f'{found["wall_seconds"]:,.0f}',
-    (found['commit'] or '–')[:12], found['config_hash'][:12], f'`{command_text(found["command"])}`',
+    name,
+    found['device'],
+    found['date'],
+    f'{found["wall_seconds"]:,.0f}',
+    (found['commit'] or '–')[:12],
+    found['config_hash'][:12],
+    f'`{command_text(found["command"])}`',
   ]
 
 

@@ -22,10 +22,21 @@ Curves = tuple[np.ndarray, np.ndarray]
 
 # The runs of several splits must agree on these.
 _SAME_IN_ALL_SPLITS = (
-  'kind', 'architecture', 'depth', 'parameters', 'hidden_units', 'targets', 'loss'
+  'kind',
+  'architecture',
+  'depth',
+  'parameters',
+  'hidden_units',
+  'targets',
+  'loss',
 )
-_LOSS_FAMILY = {'label_l2': 'squared', 'hard_l2': 'squared', 'logit_l2': 'squared',
-                'cross_entropy': 'cross-entropy', 'hard_cross_entropy': 'cross-entropy'}
+_LOSS_FAMILY = {
+  'label_l2': 'squared',
+  'hard_l2': 'squared',
+  'logit_l2': 'squared',
+  'cross_entropy': 'cross-entropy',
+  'hard_cross_entropy': 'cross-entropy',
+}
 
 
 class ResultsError(RuntimeError):
@@ -270,7 +281,8 @@ def _best_on_labels(networks: Entries, headline: str) -> str:
     return ''
   validation = {
     name: test_error(networks[name], 'validation')['mean']
-    for name in _alike(networks, headline) if networks[name]['targets'] == 'labels'
+    for name in _alike(networks, headline)
+    if networks[name]['targets'] == 'labels'
   }
   known = {name: mean for name, mean in validation.items() if mean is not None}
   return min(known, key=known.__getitem__) if known else ''
@@ -280,7 +292,8 @@ def _alike(networks: Entries, headline: str) -> list[str]:
   """The other networks of the headline's architecture."""
   architecture = networks[headline]['architecture']
   return [
-    name for name, entry in networks.items()
+    name
+    for name, entry in networks.items()
     if name != headline and entry['architecture'] == architecture
   ]
 

@@ -204,9 +204,9 @@ def _dataclass_of(kind: Any, value: Any, where: str) -> Any:
   odd = sorted(hints.keys() ^ value.keys()) if isinstance(value, dict) else ['all']
   if odd:
     raise StorageError(f'{where or "value"}: fields missing or unknown: {", ".join(odd)}')
-  return kind(**{
-    name: typed_json(hint, value[name], _joined(where, name)) for name, hint in hints.items()
-  })
+  return kind(
+    **{name: typed_json(hint, value[name], _joined(where, name)) for name, hint in hints.items()}
+  )
 
 
 def _joined(where: str, key: str) -> str:
@@ -223,9 +223,7 @@ def _json_text(path: str | os.PathLike[str], value: Any) -> str:
 def canonical_json(value: Any) -> str:
   """Return the one compact JSON text of `value`: keys sorted, NaN and infinity refused."""
   try:
-    return json.dumps(
-      value, sort_keys=True, separators=(',', ':'), allow_nan=False, default=_plain
-    )
+    return json.dumps(value, sort_keys=True, separators=(',', ':'), allow_nan=False, default=_plain)
   except (TypeError, ValueError) as error:
     raise StorageError(f'not a JSON value: {error}') from error
 

@@ -17,9 +17,9 @@ ALIGNMENT_ROWS = 64
 ALIGNMENT_TOLERANCE = 1e-3
 
 
-def members_for(experiment: experiment_lib.Experiment, entry: Mapping[str, Any], seed: int) -> tuple[
-  str, list[tuple[str, int]]
-]:
+def members_for(
+  experiment: experiment_lib.Experiment, entry: Mapping[str, Any], seed: int
+) -> tuple[str, list[tuple[str, int]]]:
   """The network and the members whose logits seed `seed` of a student learns from.
 
   All members of an ensemble; of a plain network one seed, the student's modulo their number.
@@ -85,8 +85,10 @@ def _compute(
   options = experiment.config['logits']
   keep = options['keep_members'] and len(members) > 1
   member_stores = [
-    (_folder(experiment, name, [(name, seed)], logit_set),
-     _spec(experiment, [(name, seed)], logit_set))
+    (
+      _folder(experiment, name, [(name, seed)], logit_set),
+      _spec(experiment, [(name, seed)], logit_set),
+    )
     for name, seed in (members if keep else ())
   ]
   label = f'logits of {network} on {logit_set.name}'
@@ -102,7 +104,10 @@ def _compute(
 
 
 def _after_shard(
-  experiment: experiment_lib.Experiment, progress: metric_writer.Progress, shard: logit_manifest.Shard, label: str
+  experiment: experiment_lib.Experiment,
+  progress: metric_writer.Progress,
+  shard: logit_manifest.Shard,
+  label: str,
 ) -> None:
   progress.update(shard.stop, '')
   if experiment.stop.requested:
@@ -122,7 +127,9 @@ def _folder(
 
 
 def _spec(
-  experiment: experiment_lib.Experiment, members: Sequence[tuple[str, int]], logit_set: graph.LogitSet
+  experiment: experiment_lib.Experiment,
+  members: Sequence[tuple[str, int]],
+  logit_set: graph.LogitSet,
 ) -> logit_manifest.Spec:
   dataset, options = experiment.dataset, experiment.config['logits']
   described = dataset.fingerprint()

@@ -118,9 +118,7 @@ def _start(problem: problem_lib.Problem, folder: pathlib.Path) -> _Run:
     (state, selection), notes = restored
     _log.info('%s continues at step %d', folder, int(state.step))
   step = int(state.step)
-  return _Run(
-    problem, folder, state, selection, step, notes['wall_seconds'], time.perf_counter()
-  )
+  return _Run(problem, folder, state, selection, step, notes['wall_seconds'], time.perf_counter())
 
 
 def _loop(

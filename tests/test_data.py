@@ -12,8 +12,13 @@ from shallow_jax import data
 from shallow_jax.data import dataset
 
 DIGITS = dict(
-  name='digits', split_seed=0, num_train=400, num_validation=100, num_unlabelled=297,
-  num_test=1000, sets={},
+  name='digits',
+  split_seed=0,
+  num_train=400,
+  num_validation=100,
+  num_unlabelled=297,
+  num_test=1000,
+  sets={},
 )
 
 
@@ -137,8 +142,10 @@ def test_an_unknown_name_is_refused_with_the_known_ones():
 def own_data(**changes):
   rng = np.random.default_rng(0)
   return {
-    'train_input': rng.normal(5, 2, (50, 3)), 'train_label': np.arange(50) % 4,
-    'test_input': rng.normal(size=(20, 3)), 'test_label': np.arange(20) % 4,
+    'train_input': rng.normal(5, 2, (50, 3)),
+    'train_label': np.arange(50) % 4,
+    'test_input': rng.normal(size=(20, 3)),
+    'test_label': np.arange(20) % 4,
     **changes,
   }
 
@@ -183,18 +190,24 @@ with_nan = np.ones((50, 3))
 with_nan[[4, 9]] = np.nan
 
 
-@pytest.mark.parametrize(('changes', 'message'), [
-  (dict(train_input=None), r'own.npz lacks train_input; it has train_label'),
-  (dict(train_input=with_nan), r'train_input has NaN or inf in 2 rows, first 4, 9'),
-  (dict(test_input=np.full((20, 3), 1e39)), r'test_input has NaN or inf in 20 rows, first 0, 1, 2'),
-  (dict(test_input=np.ones((20, 4))), r'test_input is float64 \[20, 4\], .*\[examples, 3\]'),
-  (dict(train_label=np.zeros(49, int)), r'train_label is int64 \[49\], expected integers \[50\]'),
-  (dict(train_label=np.zeros(50)), r'train_label is float64'),
-  (dict(test_label=np.full(20, 4)), r'test_label\[0\] is 4, expected 0 to 3'),
-  (dict(train_input=np.array([[None]] * 50)), r'holds more than plain arrays'),
-  (dict(validation_input=np.ones((5, 3))), r'lacks validation_label'),
-  (dict(class_names=np.arange(4)), r'class_names is int64 \[4\]'),
-])
+@pytest.mark.parametrize(
+  ('changes', 'message'),
+  [
+    (dict(train_input=None), r'own.npz lacks train_input; it has train_label'),
+    (dict(train_input=with_nan), r'train_input has NaN or inf in 2 rows, first 4, 9'),
+    (
+      dict(test_input=np.full((20, 3), 1e39)),
+      r'test_input has NaN or inf in 20 rows, first 0, 1, 2',
+    ),
+    (dict(test_input=np.ones((20, 4))), r'test_input is float64 \[20, 4\], .*\[examples, 3\]'),
+    (dict(train_label=np.zeros(49, int)), r'train_label is int64 \[49\], expected integers \[50\]'),
+    (dict(train_label=np.zeros(50)), r'train_label is float64'),
+    (dict(test_label=np.full(20, 4)), r'test_label\[0\] is 4, expected 0 to 3'),
+    (dict(train_input=np.array([[None]] * 50)), r'holds more than plain arrays'),
+    (dict(validation_input=np.ones((5, 3))), r'lacks validation_label'),
+    (dict(class_names=np.arange(4)), r'class_names is int64 \[4\]'),
+  ],
+)
 def test_wrong_own_data_is_refused_in_one_line(tmp_path, changes, message):
   with pytest.raises(dataset.DataError, match=message) as error:
     load_own(tmp_path / 'own.npz', own_data(**changes))
@@ -206,8 +219,10 @@ def test_a_missing_or_wrong_own_file_is_refused(tmp_path):
   (tmp_path / 'text.npz').write_text('not arrays')
   np.save(tmp_path / 'one.npy', np.ones(3))
   for path, message in (
-    (tmp_path / 'none.npz', 'is not a file'), ('', 'is not a file'),
-    (tmp_path / 'text.npz', 'is not an .npz'), (tmp_path / 'one.npy', 'is not an .npz'),
+    (tmp_path / 'none.npz', 'is not a file'),
+    ('', 'is not a file'),
+    (tmp_path / 'text.npz', 'is not an .npz'),
+    (tmp_path / 'one.npy', 'is not an .npz'),
   ):
     with pytest.raises(dataset.DataError, match=message):
       data.load({**config, 'path': str(path)})

@@ -18,9 +18,17 @@ UNPACK = pathlib.Path(__file__).parents[2] / 'shared' / 'data' / 'unpack.py'  # 
 
 def config(folder, **changes):
   settings = dict(
-    name='cifar10', data_dir=str(folder), num_validation=50, split_seed=0, pool='cifar100',
-    pool_dir='', max_train=0, max_test=0, max_pool=0,
-    augment=dict(flip=True, crop_padding=4, seed=0), sets={},
+    name='cifar10',
+    data_dir=str(folder),
+    num_validation=50,
+    split_seed=0,
+    pool='cifar100',
+    pool_dir='',
+    max_train=0,
+    max_test=0,
+    max_pool=0,
+    augment=dict(flip=True, crop_padding=4, seed=0),
+    sets={},
   )
   return {**settings, **changes}
 
@@ -55,7 +63,7 @@ def test_pixels_and_labels_are_those_of_the_records(cifar_folder, small):
   record = np.fromfile(cifar_folder / 'cifar-10-batches-bin' / 'test_batch.bin', np.uint8)[:3073]
   image = record[1:].reshape(3, 32, 32).transpose(1, 2, 0)
   test = small.splits['test'].arrays
-  row, = np.flatnonzero((test['id'] == dataset.ids(image[None])).all(axis=1))
+  (row,) = np.flatnonzero((test['id'] == dataset.ids(image[None])).all(axis=1))
   np.testing.assert_array_equal(test['input'][row], image)
   assert test['label'][row] == record[0]
   assert test['input'].dtype == np.uint8
@@ -121,8 +129,7 @@ def test_the_two_real_leaks_are_found(tmp_path):
   real = data.load(config(tmp_path, num_validation=5000))
   assert real.notes['leaks_dropped'] == {'validation': 0, 'test': 2}
   # 60,000 less the leaks, one image of train and 26 that CIFAR-100 holds twice
-  assert counts(real) == {
-    'train': 45_000, 'validation': 5000, 'test': 10_000, 'unlabelled': 59_971}
+  assert counts(real) == {'train': 45_000, 'validation': 5000, 'test': 10_000, 'unlabelled': 59_971}
   np.testing.assert_allclose(real.constants['mean'], [125.3, 122.9, 113.9], atol=0.1)
 
 
@@ -132,11 +139,17 @@ def test_missing_files_are_named(damaged):
   refuse(config(damaged), r'batches-bin lacks data_batch_2.bin, test_batch.bin of 6 .*tar.gz')
 
 
-@pytest.mark.parametrize(('size', 'message'), [
-  (3073 * 99, r'data_batch_4.bin holds 99 images, expected 100 as in the other files'),
-  (3073 * 99 + 5, r'data_batch_4.bin holds 304,232 bytes, .* of 3,073 \(30,730,000 for all 10,000'),
-  (0, r'data_batch_4.bin holds 0 bytes'),
-])
+@pytest.mark.parametrize(
+  ('size', 'message'),
+  [
+    (3073 * 99, r'data_batch_4.bin holds 99 images, expected 100 as in the other files'),
+    (
+      3073 * 99 + 5,
+      r'data_batch_4.bin holds 304,232 bytes, .* of 3,073 \(30,730,000 for all 10,000',
+    ),
+    (0, r'data_batch_4.bin holds 0 bytes'),
+  ],
+)
 def test_a_file_cut_short_is_named(damaged, size, message):
   with open(damaged / 'cifar-10-batches-bin' / 'data_batch_4.bin', 'r+b') as file:
     file.truncate(size)

@@ -51,15 +51,18 @@ def test_views_are_shifts_and_flips_with_a_mirrored_border(batch):
 def _placement(padded, view):
   height, width, _ = view.shape
   for flip, row, column in np.ndindex(2, 9, 9):
-    if np.array_equal(padded[flip, row:row + height, column:column + width], view):
+    if np.array_equal(padded[flip, row : row + height, column : column + width], view):
       return flip, row, column
   raise AssertionError('no shift and flip of the image')
 
 
-@pytest.mark.parametrize('settings', [
-  images.Augmentation(flip=False, crop_padding=0, seed=0),
-  images.Augmentation(flip=True, crop_padding=0, seed=0),
-])
+@pytest.mark.parametrize(
+  'settings',
+  [
+    images.Augmentation(flip=False, crop_padding=0, seed=0),
+    images.Augmentation(flip=True, crop_padding=0, seed=0),
+  ],
+)
 def test_what_is_off_is_off(batch, settings):
   pixels, view = batch[0], views(settings, batch, 1)
   same = np.array([np.array_equal(a, b) for a, b in zip(pixels, view, strict=True)])

@@ -69,16 +69,19 @@ def test_a_class_is_left_out_by_its_true_label(splits):
   assert values(without) == [1, 2, 30, 32]
 
 
-@pytest.mark.parametrize(('name', 'changes', 'message'), [
-  ('no', dict(of=('train', 'test')), r"\('train', 'test'\), expected .* train, unlabelled"),
-  ('no', dict(of=()), r'data.sets.no.of is \(\)'),
-  ('no', dict(of='train'), r"data.sets.no.of is 'train', expected a tuple"),
-  ('no', dict(without_class=7), r'leaves out class 7, expected one of 0 to 2'),
-  ('test', {}, r'data.sets.test: the name is taken'),
-  ('no', dict(munge=MUNGE | dict(size=0)), r'size=0'),
-  ('no', dict(munge=MUNGE | dict(swap_probability=1.5)), r'swap_probability=1.5'),
-  ('no', dict(munge=MUNGE | dict(local_variance=0)), r'local_variance=0'),
-])
+@pytest.mark.parametrize(
+  ('name', 'changes', 'message'),
+  [
+    ('no', dict(of=('train', 'test')), r"\('train', 'test'\), expected .* train, unlabelled"),
+    ('no', dict(of=()), r'data.sets.no.of is \(\)'),
+    ('no', dict(of='train'), r"data.sets.no.of is 'train', expected a tuple"),
+    ('no', dict(without_class=7), r'leaves out class 7, expected one of 0 to 2'),
+    ('test', {}, r'data.sets.test: the name is taken'),
+    ('no', dict(munge=MUNGE | dict(size=0)), r'size=0'),
+    ('no', dict(munge=MUNGE | dict(swap_probability=1.5)), r'swap_probability=1.5'),
+    ('no', dict(munge=MUNGE | dict(local_variance=0)), r'local_variance=0'),
+  ],
+)
 def test_a_wrong_set_is_refused(splits, name, changes, message):
   with pytest.raises(dataset.DataError, match=message):
     transfer.derive({name: entry(**changes)}, splits)
@@ -96,7 +99,8 @@ def test_munge_of_a_pair_draws_around_the_neighbour():
   pair[1] = 10.0
   split = dataset.make_split(pair, None)
   first = transfer._munge_pass(
-    split.arrays['input'], np.array([1]), 1.0, 4.0, np.random.default_rng(0))
+    split.arrays['input'], np.array([1]), 1.0, 4.0, np.random.default_rng(0)
+  )
   here, there = split.arrays['input']
   for row, centre in ((first[0], there), (first[1], here)):
     assert abs((row - centre).mean()) < 0.1
@@ -111,8 +115,13 @@ def test_munge_changes_about_p_of_the_attributes():
 
 def test_munge_of_digits_is_seeded_and_stays_digits():
   config = dict(
-    name='digits', split_seed=0, num_train=400, num_validation=100, num_unlabelled=297,
-    num_test=1000, sets={'munge': entry(munge=MUNGE)},
+    name='digits',
+    split_seed=0,
+    num_train=400,
+    num_validation=100,
+    num_unlabelled=297,
+    num_test=1000,
+    sets={'munge': entry(munge=MUNGE)},
   )
   first, again = data.load(config), data.load(config)
   synthetic = first.splits['munge'].arrays['input']

@@ -73,31 +73,43 @@ UNKNOWN_KEYS = [
   (config(experiment=dict(report=dict(headlin=''))), 'config.report', 'headlin', 'headline'),
   (
     config(experiment=dict(evaluation=dict(latency_batch=(1,)))),
-    'config.evaluation', 'latency_batch', 'latency_batches',
+    'config.evaluation',
+    'latency_batch',
+    'latency_batches',
   ),
   (config(data=dict(num_trane=1)), 'config.data', 'num_trane', 'num_train'),
   (
     config(data=dict(sets=dict(a=dict(without_clas=1)))),
-    'config.data.sets.a', 'without_clas', 'without_class',
+    'config.data.sets.a',
+    'without_clas',
+    'without_class',
   ),
   (
     config(data=dict(sets=dict(a=dict(munge=dict(sise=1))))),
-    'config.data.sets.a.munge', 'sise', 'size',
+    'config.data.sets.a.munge',
+    'sise',
+    'size',
   ),
   (config(target='labels'), 'config.networks.net', 'target', 'targets'),
   (
     config(model=dict(name='shallow', bottlenek=1)),
-    'config.networks.net.model', 'bottlenek', 'bottleneck',
+    'config.networks.net.model',
+    'bottlenek',
+    'bottleneck',
   ),
   (config(loss=dict(temprature=1.0)), 'config.networks.net.loss', 'temprature', 'temperature'),
   (
     config(optimizer=dict(learning_rat=0.1)),
-    'config.networks.net.optimizer', 'learning_rat', 'learning_rate',
+    'config.networks.net.optimizer',
+    'learning_rat',
+    'learning_rate',
   ),
   (config(search=dict(optimiser={})), 'config.networks.net.search', 'optimiser', 'optimizer'),
   (
     config(search=dict(optimizer=dict(momentun=(0.9,)))),
-    'config.networks.net.search.optimizer', 'momentun', 'momentum',
+    'config.networks.net.search.optimizer',
+    'momentun',
+    'momentum',
   ),
   (config(paper=dict(valu=1.0)), 'config.networks.net.paper', 'valu', 'value'),
 ]
@@ -191,7 +203,12 @@ def test_a_network_is_a_model_or_an_ensemble(entry):
 @pytest.mark.parametrize(
   'key',
   [
-    'seeds', 'views', 'batch_size', 'num_steps', 'steps_per_call', 'evaluate_every_steps',
+    'seeds',
+    'views',
+    'batch_size',
+    'num_steps',
+    'steps_per_call',
+    'evaluate_every_steps',
     'checkpoint_every_steps',
   ],
 )

@@ -56,7 +56,8 @@ def ours(name):
 def importers(package):
   """The modules that import a package of others, or anything in it."""
   return {
-    name for name in MODULES
+    name
+    for name in MODULES
     if any(f'{dotted}.'.startswith(f'{package}.') for dotted in imported(name))
   }
 

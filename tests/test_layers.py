@@ -68,7 +68,8 @@ def test_max_pool_gradient_equals_a_loop(size):
 def test_max_pool_gradient_equals_a_difference_quotient():
   x = np.random.default_rng(0).permutation(5 * 6 * 2).reshape(1, 5, 6, 2) / 10
   jax.test_util.check_grads(
-      jax.jit(layers.max_pool), (x.astype(np.float32),), order=1, modes=['rev'], rtol=1e-2)
+    jax.jit(layers.max_pool), (x.astype(np.float32),), order=1, modes=['rev'], rtol=1e-2
+  )
 
 
 def test_max_pool_under_vmap():
@@ -98,14 +99,16 @@ def conv_case(channels, kernel_size):
   """Returns a Conv's params with a bias that is not zero, images [3, 6, 7, channels], weights."""
   rng = np.random.default_rng(0)
   params = {
-      'kernel': rng.normal(size=(kernel_size, kernel_size, channels, 4)),
-      'bias': rng.normal(size=4)}
+    'kernel': rng.normal(size=(kernel_size, kernel_size, channels, 4)),
+    'bias': rng.normal(size=4),
+  }
   arrays = {'params': params}, rng.normal(size=(3, 6, 7, channels)), rng.normal(size=(3, 6, 7, 4))
   return jax.tree.map(lambda array: array.astype(np.float32), arrays)
 
 
 @pytest.mark.parametrize(
-    ('channels', 'kernel_size'), [(1, 3), (3, 2), (3, 3), (3, 5), (4, 5), (5, 2), (5, 5)])
+  ('channels', 'kernel_size'), [(1, 3), (3, 2), (3, 3), (3, 5), (4, 5), (5, 2), (5, 5)]
+)
 def test_conv_and_its_gradients_equal_xla(channels, kernel_size):
   params, x, weight = conv_case(channels, kernel_size)
   conv, flax_conv = layers.Conv(4, kernel_size), nn.Conv(4, (kernel_size, kernel_size))

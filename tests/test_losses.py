@@ -112,9 +112,7 @@ def test_smoothed_cross_entropy_equals_optax():
   logits, batch, _ = batch_of()
   targets = optax.smooth_labels(jax.nn.one_hot(batch['label'], NUM_CLASSES), 0.1)
   expected = optax.softmax_cross_entropy(jnp.asarray(logits), targets).mean()
-  np.testing.assert_allclose(
-    losses.cross_entropy(logits, batch['label'], 0.1), expected, rtol=1e-6
-  )
+  np.testing.assert_allclose(losses.cross_entropy(logits, batch['label'], 0.1), expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize('num_examples', [1, 7])

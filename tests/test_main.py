@@ -18,14 +18,18 @@ DIGITS = f'--config={ROOT}/configs/digits.py:smoke'
 def shallow_jax(*arguments, cwd=ROOT):
   return subprocess.run(
     [sys.executable, '-m', 'shallow_jax.main', *arguments],
-    cwd=cwd, capture_output=True, text=True, check=False,
+    cwd=cwd,
+    capture_output=True,
+    text=True,
+    check=False,
     env=os.environ | {'PYTHONPATH': str(ROOT)},
   )
 
 
 BAD_INPUT = {
   'a typo in a key': (
-    [DIGITS, '--config.networks.mimic.optimiser.learning_rate=0.1'], "did you mean 'optimizer'"
+    [DIGITS, '--config.networks.mimic.optimiser.learning_rate=0.1'],
+    "did you mean 'optimizer'",
   ),
   'a typo in a network': ([DIGITS, '--config.networks.mimc.seeds=1'], "did you mean 'mimic'"),
   'a typo in a flag': ([DIGITS, '--workdr=x'], 'workdir'),
@@ -34,10 +38,12 @@ BAD_INPUT = {
   'an unknown network': ([DIGITS, '--only=mimick'], "did you mean 'mimic'"),
   'no such config': (['--config=configs/digit.py'], 'digit.py'),
   'a batch larger than the data': (
-    [DIGITS, '--config.networks.cnn.batch_size=1000'], '400 examples'
+    [DIGITS, '--config.networks.cnn.batch_size=1000'],
+    '400 examples',
   ),
   'a bottleneck wider than the layer': (
-    [DIGITS, '--config.networks.mimic.model.bottleneck=65'], '65 is wider'
+    [DIGITS, '--config.networks.mimic.model.bottleneck=65'],
+    '65 is wider',
   ),
   'no data': ([f'--config={ROOT}/configs/cifar10.py'], 'data_dir'),
   'an unknown command': (['rum'], "did you mean 'run'"),

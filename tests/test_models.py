@@ -215,9 +215,7 @@ def test_a_merged_bottleneck_gives_the_same_logits(name):
   chex.assert_trees_all_equal_shapes(merged['params'], expected_shapes['params'])
   expected = models.apply(module, variables, images())
   assert np.abs(expected).max() > 1
-  np.testing.assert_allclose(
-    models.apply(plain, merged, images()), expected, rtol=1e-5, atol=1e-5
-  )
+  np.testing.assert_allclose(models.apply(plain, merged, images()), expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,10 @@ from shallow_jax import defaults
 from shallow_jax import optimizer
 
 PLAIN = dict(
-  defaults.NETWORK['optimizer'], learning_rate=0.1, momentum=0.0, warmup_steps=0,
+  defaults.NETWORK['optimizer'],
+  learning_rate=0.1,
+  momentum=0.0,
+  warmup_steps=0,
   schedule='constant',
 )
 

@@ -29,14 +29,20 @@ def tiny(**networks):
   rates = dict(optimizer=dict(learning_rate=(0.01, 0.05)))
   entries = dict(
     cnn=dict(
-      small, model=dict(name='cnn', features=(8,), kernel_size=3, dense=(16,), batch_norm=True),
+      small,
+      model=dict(name='cnn', features=(8,), kernel_size=3, dense=(16,), batch_norm=True),
       optimizer=dict(learning_rate=0.05, warmup_steps=5),
     ),
     teacher=dict(ensemble=('cnn',)),
     shallow=dict(small, model=shallow, search=rates),
     mimic=dict(
-      small, model=shallow, targets='teacher', loss=dict(name='logit_l2'), search=rates,
-      examples=('train', 'unlabelled'), optimizer=dict(warmup_steps=5),
+      small,
+      model=shallow,
+      targets='teacher',
+      loss=dict(name='logit_l2'),
+      search=rates,
+      examples=('train', 'unlabelled'),
+      optimizer=dict(warmup_steps=5),
     ),
   )
   for name, changes in networks.items():
@@ -81,7 +87,8 @@ def test_every_network_learned_something_and_has_its_figures(finished):
 def test_the_search_is_logged_and_validation_chose(finished):
   search = json.loads((finished[0] / 'shallow' / 'search.json').read_text())
   assert [trial['settings'] for trial in search['trials']] == [
-    {'optimizer.learning_rate': 0.01}, {'optimizer.learning_rate': 0.05}
+    {'optimizer.learning_rate': 0.01},
+    {'optimizer.learning_rate': 0.05},
   ]
   errors = [trial['validation']['error'] for trial in search['trials']]
   assert errors[search['chosen']] == min(errors)
@@ -94,8 +101,12 @@ def test_stored_logits_are_the_mean_of_the_members(finished):
   experiment = pipeline.prepare(defaults.plain(tiny()), workdir)
   arrays = experiment.dataset.splits['train'].arrays
   members = [
-    teacher.predict.logits([experiment_lib.load_member(experiment, 'cnn', seed)],
-                           experiment.dataset, arrays, batch_size=64)[0]
+    teacher.predict.logits(
+      [experiment_lib.load_member(experiment, 'cnn', seed)],
+      experiment.dataset,
+      arrays,
+      batch_size=64,
+    )[0]
     for seed in range(2)
   ]
   np.testing.assert_allclose(store.logits[0], np.mean(members, axis=0), rtol=1e-5, atol=1e-5)
@@ -117,7 +128,10 @@ def test_another_student_leaves_the_teacher_alone(copy, monkeypatch):
 
   monkeypatch.setattr(pipeline.train, 'fit', counted)
   wider = dict(
-    model=dict(name='shallow', hidden=120), targets='teacher', loss=dict(name='kl'), num_steps=20,
+    model=dict(name='shallow', hidden=120),
+    targets='teacher',
+    loss=dict(name='kl'),
+    num_steps=20,
     evaluate_every_steps=20,
   )
   pipeline.run(tiny(wider=wider), copy)

@@ -47,10 +47,14 @@ def make_config(splits=(), **changes):
   )
   settings = dict(
     attribution=('shallow', 'shallow_l2', 'mimic_labelled', 'mimic', 'teacher'),
-    headline='mimic', teacher='teacher',
+    headline='mimic',
+    teacher='teacher',
   )
   config = dict(
-    name='Toy', splits=splits, data=dict(name='digits'), networks=networks,
+    name='Toy',
+    splits=splits,
+    data=dict(name='digits'),
+    networks=networks,
     report=settings | changes,
   )
   return defaults.plain(defaults.complete(config))
@@ -70,8 +74,14 @@ def make_result(name, entry, errors, **changes):
   summary = {'mean': mean, 'std': std, 'values': errors}
   weights = 2_000 if name == 'cnn' else 4_000 if is_ensemble else 86_000
   trials = [
-    {'settings': {'optimizer.learning_rate': rate}, 'status': 'trained', 'collapsed': False,
-     'validation': {'error': error, 'loss': 1.0}, 'step': 100, 'wall_seconds': 2.0}
+    {
+      'settings': {'optimizer.learning_rate': rate},
+      'status': 'trained',
+      'collapsed': False,
+      'validation': {'error': error, 'loss': 1.0},
+      'step': 100,
+      'wall_seconds': 2.0,
+    }
     for rate, error in ((0.003, 7.0), (0.01, 4.0))
   ]
   return {
@@ -80,7 +90,9 @@ def make_result(name, entry, errors, **changes):
     'architecture': '8c-p-16fc' if name == 'cnn' else '2 x 8c-p-16fc' if is_ensemble else '32L-2k',
     'depth': 1 if weights == 86_000 else 2,
     'parameters': {'weights': weights, 'biases': 100},
-    'hidden_units': 2032, 'multiply_adds': weights, 'bytes': 4 * (weights + 100),
+    'hidden_units': 2032,
+    'multiply_adds': weights,
+    'bytes': 4 * (weights + 100),
     'targets': 'mean logits of cnn' if is_ensemble else entry['targets'],
     'loss': None if is_ensemble else entry['loss']['name'],
     'seeds': list(range(len(errors))),
@@ -95,10 +107,14 @@ def make_result(name, entry, errors, **changes):
     'search': None if is_ensemble or name == 'cnn' else {'chosen': 1, 'trials': trials},
     'paper': None,
     'provenance': {
-      'device': '1 x cpu', 'config_hash': 'ab' * 32, 'commit': 'c' * 40,
+      'device': '1 x cpu',
+      'config_hash': 'ab' * 32,
+      'commit': 'c' * 40,
       'command': '/somewhere/shallow_jax/main.py --config=configs/toy.py --workdir=runs/toy',
-      'date': '2026-01-02', 'wall_seconds': 10.0,
-      'examples_per_second': None if is_ensemble else 5000.0, 'versions': {'jax': '0.12.0'},
+      'date': '2026-01-02',
+      'wall_seconds': 10.0,
+      'examples_per_second': None if is_ensemble else 5000.0,
+      'versions': {'jax': '0.12.0'},
     },
     'weights': ['00' * 32 for _ in errors],
   } | changes
@@ -166,7 +182,10 @@ def test_label_and_paper_are_those_of_the_config(run):
 def test_comparison_by_hand_and_by_scipy(run):
   _, results = run
   assert results['roles'] == {
-    'headline': 'mimic', 'teacher': 'teacher', 'baseline': '', 'best_on_labels': 'shallow_l2',
+    'headline': 'mimic',
+    'teacher': 'teacher',
+    'baseline': '',
+    'best_on_labels': 'shallow_l2',
   }
   found = results['comparison']['shallow_l2']
   assert found['is_best_on_labels'] and found['role'] == 'labels'
@@ -194,7 +213,10 @@ def test_attribution_telescopes_and_names_what_changed(run):
   _, results = run
   steps = results['attribution']
   assert [step['cause'] for step in steps] == [
-    'the loss', 'the targets', 'the unlabelled data', 'left to the teacher'
+    'the loss',
+    'the targets',
+    'the unlabelled data',
+    'left to the teacher',
   ]
   assert [step['change'] for step in steps] == pytest.approx([2, 1, 1, 1])
   assert [step['share'] for step in steps] == pytest.approx([0.4, 0.2, 0.2, 0.2])
@@ -217,8 +239,19 @@ def test_the_report_has_the_table_the_data_and_the_pictures(run):
   (row,) = [line for line in text.splitlines() if line.startswith('| mimic  ')][:1]
   cells = [cell.strip() for cell in row.strip('|').split('|')]
   assert cells == [
-    'mimic', '32L-2k', '1', '86k', '22', 'teacher', 'logit_l2', '3', '2.00 ± 1.00', '–', '97.0',
-    '1.5', '0.12 / 0.50 / 2.25',
+    'mimic',
+    '32L-2k',
+    '1',
+    '86k',
+    '22',
+    'teacher',
+    'logit_l2',
+    '3',
+    '2.00 ± 1.00',
+    '–',
+    '97.0',
+    '1.5',
+    '0.12 / 0.50 / 2.25',
   ]
   assert 'examples: train 400, test 1,000' in text
   assert 'Leaks dropped: 2 of test, 0 of validation.' in text
@@ -233,7 +266,9 @@ def test_every_picture_can_be_read_and_is_not_blank(run):
   workdir, _ = run
   paths = sorted((workdir / 'report' / 'figures').glob('*.png'))
   assert [path.name for path in paths] == [
-    'attribution.png', 'error_against_parameters.png', 'error_by_network.png',
+    'attribution.png',
+    'error_against_parameters.png',
+    'error_by_network.png',
     'learning_curves.png',
   ]
   for path in paths:
@@ -277,8 +312,11 @@ def test_diverged_and_collapsed_seeds_are_flagged(tmp_path):
   config = make_config()
   changes = {
     'mimic': {'flags': {'collapsed': [1], 'diverged': [2]}},
-    'shallow': {'flags': {'collapsed': [], 'diverged': [0, 1, 2]}, 'latency_ms': None,
-                'calibration_error': None},
+    'shallow': {
+      'flags': {'collapsed': [], 'diverged': [0, 1, 2]},
+      'latency_ms': None,
+      'calibration_error': None,
+    },
   }
   errors = ERRORS | {'mimic': [1.0, 90.0, None], 'shallow': [None, None, None]}
   write_run(config, tmp_path, errors, changes)
@@ -372,10 +410,18 @@ def test_a_baseline_of_another_architecture_is_compared(tmp_path):
   assert results['roles']['best_on_labels'] == 'shallow_l2'
 
 
-@pytest.mark.parametrize('count, text', [
-  (950, '950'), (9999, '9,999'), (66_560, '66.6k'), (999_900, '1M'), (3_930_000, '3.93M'),
-  (173_700_000, '174M'), (3.7e9, '3.7G'),
-])
+@pytest.mark.parametrize(
+  'count, text',
+  [
+    (950, '950'),
+    (9999, '9,999'),
+    (66_560, '66.6k'),
+    (999_900, '1M'),
+    (3_930_000, '3.93M'),
+    (173_700_000, '174M'),
+    (3.7e9, '3.7G'),
+  ],
+)
 def test_counts_are_short(count, text):
   assert figures.short_count(count) == text
 
@@ -393,9 +439,14 @@ def test_publishing_copies_the_report_and_rewrites_the_table_alone(run, tmp_path
   (row,) = [line for line in lines if line.startswith('| shallow  ')]
   cells = [cell.strip() for cell in row.strip('|').split('|')]
   assert cells == [
-    'shallow', '[toy](results/toy/results.json)',
-    '″', '6.4 (Table 9)',
-    '6.00 ± 1.00 (3)', '″', '″', "the paper's, within 2 standard deviations",
+    'shallow',
+    '[toy](results/toy/results.json)',
+    '″',
+    '6.4 (Table 9)',
+    '6.00 ± 1.00 (3)',
+    '″',
+    '″',
+    "the paper's, within 2 standard deviations",
   ]
   (row,) = [line for line in lines if line.startswith('| mimic  ')]
   assert '2.00 points below shallow_l2 (2.4 standard errors, over seeds)' in row

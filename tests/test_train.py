@@ -28,10 +28,17 @@ def digits():
 
 
 def make_problem(digits, *, target=None, seed=0, **changes):
-  entry = dict(
-    model=SHALLOW, num_steps=60, evaluate_every_steps=20, checkpoint_every_steps=10,
-    optimizer=dict(learning_rate=0.02, warmup_steps=5), batch_size=50,
-  ) | changes
+  entry = (
+    dict(
+      model=SHALLOW,
+      num_steps=60,
+      evaluate_every_steps=20,
+      checkpoint_every_steps=10,
+      optimizer=dict(learning_rate=0.02, warmup_steps=5),
+      batch_size=50,
+    )
+    | changes
+  )
   networks = dict(net=entry, other=dict(model=SHALLOW))
   entry = defaults.plain(defaults.experiment(data=dict(name='digits'), networks=networks))
   examples = dict(digits.splits['train'].arrays)
@@ -42,7 +49,11 @@ def make_problem(digits, *, target=None, seed=0, **changes):
     validation['target'] = target(validation)
     statistics = examples['target'].mean(axis=(0, 1)), examples['target'].std(axis=(0, 1))
   return problem_lib.build(
-    entry['networks']['net'], digits, examples, validation, seed=seed,
+    entry['networks']['net'],
+    digits,
+    examples,
+    validation,
+    seed=seed,
     target_statistics=statistics,
   )
 
@@ -99,8 +110,9 @@ def test_a_run_stopped_twice_equals_the_uninterrupted_one_bit_for_bit(digits, tm
 
 def test_steps_in_one_call_equal_single_steps(digits, tmp_path):
   single = train.fit(make_problem(digits), tmp_path / 'single')
-  together = train.fit(make_problem(digits, steps_per_call=20, checkpoint_every_steps=20),
-                       tmp_path / 'together')
+  together = train.fit(
+    make_problem(digits, steps_per_call=20, checkpoint_every_steps=20), tmp_path / 'together'
+  )
   assert_equal_trees(single.variables, together.variables)
 
 
@@ -128,7 +140,11 @@ def test_a_student_recovers_a_linear_teacher(digits, tmp_path):
     return (arrays['input'].reshape(-1, 64) @ weights)[:, None].astype(np.float32)
 
   problem = make_problem(
-    digits, target=teacher, targets='other', loss=dict(name='logit_l2'), num_steps=400,
+    digits,
+    target=teacher,
+    targets='other',
+    loss=dict(name='logit_l2'),
+    num_steps=400,
     optimizer=dict(learning_rate=0.02),
   )
   outcome = train.fit(problem, tmp_path)
@@ -137,7 +153,9 @@ def test_a_student_recovers_a_linear_teacher(digits, tmp_path):
 
 def test_a_diverging_seed_has_no_weights_and_leaves_finite_checkpoints(digits, tmp_path, caplog):
   problem = make_problem(
-    digits, loss=dict(name='label_l2'), optimizer=dict(learning_rate=1e4, warmup_steps=30),
+    digits,
+    loss=dict(name='label_l2'),
+    optimizer=dict(learning_rate=1e4, warmup_steps=30),
     checkpoint_every_steps=1,
   )
   outcome = train.fit(problem, tmp_path)
@@ -157,8 +175,10 @@ def test_a_collapsed_net_is_flagged(digits, tmp_path):
 def test_targets_of_another_length_are_refused(digits):
   with pytest.raises(dataset_lib.DataError, match='target has 399 rows, input 400'):
     make_problem(
-      digits, target=lambda arrays: np.zeros((len(arrays['id']) - 1, 1, 10), np.float32),
-      targets='other', loss=dict(name='logit_l2'),
+      digits,
+      target=lambda arrays: np.zeros((len(arrays['id']) - 1, 1, 10), np.float32),
+      targets='other',
+      loss=dict(name='logit_l2'),
     )
 
 
@@ -174,7 +194,10 @@ def test_a_target_that_is_not_finite_is_refused_by_its_row(digits):
 
 def test_early_stopping_waits_for_the_evaluations_asked_for(digits, tmp_path):
   problem = make_problem(
-    digits, num_steps=400, evaluate_every_steps=10, stop_after_evaluations=3,
+    digits,
+    num_steps=400,
+    evaluate_every_steps=10,
+    stop_after_evaluations=3,
     optimizer=dict(learning_rate=1e-9),
   )
   train.fit(problem, tmp_path)

@@ -56,16 +56,19 @@ def _inputs(
 
 def _read(path: pathlib.Path) -> dict[str, np.ndarray]:
   if not path.is_file():
-    raise dataset.DataError(f'data.path: {str(path)!r} is not a file, expected an .npz with '
-                            f'{", ".join(_REQUIRED)}')
+    raise dataset.DataError(
+      f'data.path: {str(path)!r} is not a file, expected an .npz with {", ".join(_REQUIRED)}'
+    )
   if not zipfile.is_zipfile(path):
     raise dataset.DataError(f'{path} is not an .npz file, expected one as numpy.savez writes it')
   try:
     with np.load(path, allow_pickle=False) as file:
       arrays = {name: file[name] for name in file.files}
   except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-    raise dataset.DataError(f'{path} is damaged or holds more than plain arrays, expected an .npz '
-                            f'as numpy.savez writes it ({error})') from error
+    raise dataset.DataError(
+      f'{path} is damaged or holds more than plain arrays, expected an .npz '
+      f'as numpy.savez writes it ({error})'
+    ) from error
   missing = [name for name in _REQUIRED if name not in arrays]
   if missing:
     raise dataset.DataError(f'{path} lacks {", ".join(missing)}; it has {", ".join(arrays)}')
@@ -78,8 +81,7 @@ def _splits(
   train, test = _split(path, arrays, 'train'), _split(path, arrays, 'test')
   if 'validation_input' in arrays:
     return {'train': train, 'validation': _split(path, arrays, 'validation'), 'test': test}
-  splits = dataset.carve_validation(
-    train, config['num_validation'], seed=config['split_seed'])
+  splits = dataset.carve_validation(train, config['num_validation'], seed=config['split_seed'])
   return {**splits, 'test': test}
 
 
@@ -88,17 +90,18 @@ def _split(path: pathlib.Path, arrays: Mapping[str, np.ndarray], name: str) -> d
   return dataset.make_split(inputs, _labels(path, arrays, name, len(inputs)))
 
 
-def _raw_inputs(
-  path: pathlib.Path, arrays: Mapping[str, np.ndarray], name: str
-) -> np.ndarray:
+def _raw_inputs(path: pathlib.Path, arrays: Mapping[str, np.ndarray], name: str) -> np.ndarray:
   inputs, like = arrays[f'{name}_input'], arrays['train_input']
   if inputs.dtype.kind not in 'buif' or inputs.ndim < 2 or len(inputs) == 0:
-    raise dataset.DataError(f'{path}: {name}_input is {inputs.dtype} {list(inputs.shape)}, '
-                            'expected numbers [examples, ...]')
+    raise dataset.DataError(
+      f'{path}: {name}_input is {inputs.dtype} {list(inputs.shape)}, '
+      'expected numbers [examples, ...]'
+    )
   if inputs.shape[1:] != like.shape[1:] or inputs.dtype != like.dtype:
     raise dataset.DataError(
       f'{path}: {name}_input is {inputs.dtype} {list(inputs.shape)}, expected that of train_input: '
-      f'{like.dtype} [examples, {", ".join(map(str, like.shape[1:]))}]')
+      f'{like.dtype} [examples, {", ".join(map(str, like.shape[1:]))}]'
+    )
   if inputs.dtype == np.uint8:
     return inputs
   with np.errstate(over='ignore'):  # found below
@@ -111,8 +114,10 @@ def _check_finite(path: pathlib.Path, name: str, inputs: np.ndarray) -> None:
   rows = np.flatnonzero(~np.isfinite(inputs.reshape(len(inputs), -1)).all(axis=1))
   if len(rows):
     first = ', '.join(map(str, rows[:3]))
-    raise dataset.DataError(f'{path}: {name}_input has NaN or inf in {len(rows)} rows, first '
-                            f'{first}; expected numbers that float32 can hold')
+    raise dataset.DataError(
+      f'{path}: {name}_input has NaN or inf in {len(rows)} rows, first '
+      f'{first}; expected numbers that float32 can hold'
+    )
 
 
 def _labels(
@@ -122,13 +127,16 @@ def _labels(
     raise dataset.DataError(f'{path} lacks {name}_label')
   labels = arrays[f'{name}_label']
   if labels.dtype.kind not in 'ui' or labels.shape != (num_examples,):
-    raise dataset.DataError(f'{path}: {name}_label is {labels.dtype} {list(labels.shape)}, '
-                            f'expected integers [{num_examples}], one for each input')
+    raise dataset.DataError(
+      f'{path}: {name}_label is {labels.dtype} {list(labels.shape)}, '
+      f'expected integers [{num_examples}], one for each input'
+    )
   num_classes = len(_class_names(path, arrays))
   wrong = np.flatnonzero((labels < 0) | (labels >= num_classes))
   if len(wrong):
-    raise dataset.DataError(f'{path}: {name}_label[{wrong[0]}] is {labels[wrong[0]]}, '
-                            f'expected 0 to {num_classes - 1}')
+    raise dataset.DataError(
+      f'{path}: {name}_label[{wrong[0]}] is {labels[wrong[0]]}, expected 0 to {num_classes - 1}'
+    )
   return labels
 
 
@@ -139,6 +147,8 @@ def _class_names(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> tuple[
     return tuple(map(str, range(int(largest) + 1)))
   names = arrays['class_names']
   if names.ndim != 1 or names.dtype.kind != 'U' or len(names) < 2:
-    raise dataset.DataError(f'{path}: class_names is {names.dtype} {list(names.shape)}, '
-                            'expected two strings or more [classes]')
+    raise dataset.DataError(
+      f'{path}: class_names is {names.dtype} {list(names.shape)}, '
+      'expected two strings or more [classes]'
+    )
   return tuple(map(str, names))

@@ -28,6 +28,7 @@ class _Archive:
   A record is a byte for each of `labels`, then the red, the green and the blue plane.
   `files` gives each split's files, each with its size as a multiple of the test split's.
   """
+
   title: str
   folder: str
   files: dict[str, dict[str, int]]
@@ -63,7 +64,8 @@ _ARCHIVES = {
     folder='cifar-100-binary',
     files={'train': {'train.bin': 5}, 'test': {'test.bin': 1}},
     labels=('coarse_label', 'label'),
-    class_names=tuple("""
+    class_names=tuple(
+      """
       apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus
       butterfly camel can castle caterpillar cattle chair chimpanzee clock cloud cockroach couch
       crab crocodile cup dinosaur dolphin elephant flatfish forest fox girl hamster house kangaroo
@@ -71,7 +73,8 @@ _ARCHIVES = {
       mushroom oak_tree orange orchid otter palm_tree pear pickup_truck pine_tree plain plate poppy
       porcupine possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper
       snail snake spider squirrel streetcar sunflower sweet_pepper table tank telephone television
-      tiger tractor train trout tulip turtle wardrobe whale willow_tree wolf woman worm""".split()),
+      tiger tractor train trout tulip turtle wardrobe whale willow_tree wolf woman worm""".split()
+    ),
   ),
 }
 
@@ -101,8 +104,10 @@ def load(config: Mapping[str, Any]) -> dataset.Dataset:
 
 
 def _inputs(
-  augmentation: images.Augmentation, constants: Mapping[str, jax.Array],
-  raw: Mapping[str, jax.Array], view: jax.Array | None
+  augmentation: images.Augmentation,
+  constants: Mapping[str, jax.Array],
+  raw: Mapping[str, jax.Array],
+  view: jax.Array | None,
 ) -> jax.Array:
   pixels = raw['input']
   if view is not None:
@@ -132,7 +137,8 @@ def prepare_tfds(name: str, data_dir: str, tfds_dir: str) -> None:
 def _splits(config: Mapping[str, Any]) -> tuple[dict[str, dataset.Split], dict[str, Any]]:
   labelled = _read(config['name'], 'data_dir', config['data_dir'])
   splits = dataset.carve_validation(
-    labelled['train'], config['num_validation'], seed=config['split_seed'])
+    labelled['train'], config['num_validation'], seed=config['split_seed']
+  )
   splits['test'] = labelled['test']
   notes = {}
   if config['pool']:
@@ -140,7 +146,10 @@ def _splits(config: Mapping[str, Any]) -> tuple[dict[str, dataset.Split], dict[s
     splits['unlabelled'], counts = transfer.clean_pool(_read_pool(config), splits)
     notes = {'pool': _ARCHIVES[config['pool']].title, **counts}
   limits = {
-    'train': config['max_train'], 'test': config['max_test'], 'unlabelled': config['max_pool']}
+    'train': config['max_train'],
+    'test': config['max_test'],
+    'unlabelled': config['max_pool'],
+  }
   return {name: _first(split, limits.get(name, 0)) for name, split in splits.items()}, notes
 
 
@@ -187,8 +196,10 @@ def _find(archive: _Archive, folder: pathlib.Path) -> pathlib.Path | None:
 
 def _what_to_get(name: str) -> str:
   archive = _ARCHIVES[name]
-  return (f"{archive.title}'s {archive.folder}/ (curl -L {archive.url} | tar xz -C FOLDER) "
-          f'or {name}/ as prepared by TFDS')
+  return (
+    f"{archive.title}'s {archive.folder}/ (curl -L {archive.url} | tar xz -C FOLDER) "
+    f'or {name}/ as prepared by TFDS'
+  )
 
 
 def _read_archive(archive: _Archive, folder: pathlib.Path) -> dict[str, dataset.Split]:
@@ -203,23 +214,29 @@ def _check_complete(archive: _Archive, folder: pathlib.Path) -> None:
   """Checks names and sizes. A file cut short holds less than its share of the fullest one."""
   missing = [file for file in archive.shares if not (folder / file).is_file()]
   if missing:
-    raise dataset.DataError(f'{folder} lacks {", ".join(missing)} of {len(archive.shares)} files; '
-                            f'unpack {archive.url} again')
+    raise dataset.DataError(
+      f'{folder} lacks {", ".join(missing)} of {len(archive.shares)} files; '
+      f'unpack {archive.url} again'
+    )
   counts = {file: _num_records(archive, folder / file) for file in archive.shares}
   share = max(counts[file] / archive.shares[file] for file in counts)
   for file, count in counts.items():
     if count != share * archive.shares[file]:
       expected = int(share * archive.shares[file])
-      raise dataset.DataError(f'{folder / file} holds {count:,} images, expected {expected:,} as '
-                              f'in the other files; unpack {archive.url} again')
+      raise dataset.DataError(
+        f'{folder / file} holds {count:,} images, expected {expected:,} as '
+        f'in the other files; unpack {archive.url} again'
+      )
 
 
 def _num_records(archive: _Archive, file: pathlib.Path) -> int:
   size, record = file.stat().st_size, archive.record_bytes
   if size == 0 or size % record:
     full = 10_000 * archive.shares[file.name]
-    raise dataset.DataError(f'{file} holds {size:,} bytes, expected a multiple of {record:,} '
-                            f'({full * record:,} for all {full:,} images)')
+    raise dataset.DataError(
+      f'{file} holds {size:,} bytes, expected a multiple of {record:,} '
+      f'({full * record:,} for all {full:,} images)'
+    )
   return size // record
 
 
@@ -232,14 +249,14 @@ def _read_file(archive: _Archive, file: pathlib.Path) -> np.ndarray:
   _, labels = _images_and_labels(archive, records)
   wrong = np.flatnonzero(labels >= len(archive.class_names))
   if len(wrong):
-    raise dataset.DataError(f'{file}: record {wrong[0]} has label {labels[wrong[0]]}, '
-                            f'expected 0 to {len(archive.class_names) - 1}')
+    raise dataset.DataError(
+      f'{file}: record {wrong[0]} has label {labels[wrong[0]]}, '
+      f'expected 0 to {len(archive.class_names) - 1}'
+    )
   return records
 
 
-def _images_and_labels(
-  archive: _Archive, records: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def _images_and_labels(archive: _Archive, records: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   """Views into records: images [records, 32, 32, 3] and classes [records]."""
   num_labels = len(archive.labels)
   planes = records[:, num_labels:].reshape(-1, 3, 32, 32)
@@ -251,6 +268,8 @@ def _read_tfds(name: str, folder: pathlib.Path) -> dict[str, dataset.Split]:
     split: dataset.make_split(*tfds_source.read(name, split, folder)) for split in ('train', 'test')
   }
   if len(splits['train']) != 5 * len(splits['test']):
-    raise dataset.DataError(f"{folder / name} holds {len(splits['train']):,} train and "
-                            f"{len(splits['test']):,} test images, expected five to one")
+    raise dataset.DataError(
+      f'{folder / name} holds {len(splits["train"]):,} train and '
+      f'{len(splits["test"]):,} test images, expected five to one'
+    )
   return splits

@@ -28,6 +28,7 @@ class Split:
     arrays: 'input' [examples, ...] (uint8 images stay uint8), 'label' int32 [examples] (-1 where
       it is not known) and 'id' uint32 [examples, 2], see `ids`.
   """
+
   arrays: Arrays
 
   def __len__(self) -> int:
@@ -59,6 +60,7 @@ class Dataset:
     notes: what was done to the data, for reports.
     view_fingerprint: all that a view's pixels depend on besides the example's id and the view.
   """
+
   name: str
   class_names: tuple[str, ...]
   splits: dict[str, Split]
@@ -116,14 +118,12 @@ def sort(split: Split) -> Split:
 
 def concatenate(splits: Sequence[Split]) -> Split:
   """Join splits, one after the other: not sorted."""
-  return Split({
-    name: np.concatenate([split.arrays[name] for split in splits]) for name in splits[0].arrays
-  })
+  return Split(
+    {name: np.concatenate([split.arrays[name] for split in splits]) for name in splits[0].arrays}
+  )
 
 
-def carve(
-  split: Split, counts: Mapping[str, int], *, seed: int, source: str
-) -> dict[str, Split]:
+def carve(split: Split, counts: Mapping[str, int], *, seed: int, source: str) -> dict[str, Split]:
   """Draw disjoint splits of the given counts: which examples, seed and ids alone decide.
 
   Raises:
@@ -141,8 +141,10 @@ def carve(
 def carve_validation(train: Split, num_validation: int, *, seed: int) -> dict[str, Split]:
   """Part train into 'train' and 'validation', as `carve` does."""
   if not 0 < num_validation < len(train):
-    raise DataError(f'data.num_validation is {num_validation}, expected 1 to {len(train) - 1}: '
-                    'validation is carved out of train')
+    raise DataError(
+      f'data.num_validation is {num_validation}, expected 1 to {len(train) - 1}: '
+      'validation is carved out of train'
+    )
   counts = {'validation': num_validation, 'train': len(train) - num_validation}
   splits = carve(train, counts, seed=seed, source='train')
   return {'train': splits['train'], 'validation': splits['validation']}

@@ -23,6 +23,7 @@ class Augmentation:
     crop_padding: shift by up to so many pixels each way; the border mirrors the image.
     seed: another seed, other views.
   """
+
   flip: bool
   crop_padding: int
   seed: int
@@ -41,7 +42,7 @@ def fit(inputs: np.ndarray) -> dict[str, np.ndarray]:
   mean = _by_channel(rows.mean(axis=0, dtype=np.float64), channels)
   centre = np.tile(mean, rows.shape[1] // channels)
   # in chunks: a float64 copy of CIFAR-10 would take a gigabyte
-  chunks = [rows[start:start + _CHUNK] for start in range(0, len(rows), _CHUNK)]
+  chunks = [rows[start : start + _CHUNK] for start in range(0, len(rows), _CHUNK)]
   squares = np.sum([np.square(chunk - centre).sum(axis=0) for chunk in chunks], axis=0)
   std = np.sqrt(_by_channel(squares / len(rows), channels))
   std = np.where(std > _CONSTANT, std, 1.0)
@@ -82,9 +83,7 @@ def augment(
   return images[examples, rows[:, :, None], columns[:, None, :]]
 
 
-def _draw(
-  settings: Augmentation, words: jax.Array, view: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+def _draw(settings: Augmentation, words: jax.Array, view: jax.Array) -> tuple[jax.Array, jax.Array]:
   # the generator is named: stored logits must belong to these pixels whatever jax's default is
   key = jax.random.key(settings.seed, impl='threefry2x32')
   for number in (words[0], words[1], view):

@@ -24,18 +24,20 @@ def read(name: str, split: str, data_dir: pathlib.Path) -> tuple[np.ndarray, np.
     examples = [example for chunk in _chunks(source) for example in chunk]
   except Exception as error:  # TFDS and array_record have no error of their own
     reason = str(error).strip().partition('\n')[0] or type(error).__name__
-    raise dataset.DataError(f'{data_dir / name}: TFDS did not read {split} ({reason}); expected '
-                            'array_record files, as `cifar.prepare_tfds` writes them') from error
+    raise dataset.DataError(
+      f'{data_dir / name}: TFDS did not read {split} ({reason}); expected '
+      'array_record files, as `cifar.prepare_tfds` writes them'
+    ) from error
   labels = np.array([example['label'] for example in examples])
   return np.stack([_pixels(example['image']) for example in examples]), labels
 
 
 def _source(name: str, split: str, data_dir: pathlib.Path) -> Any:
   import tensorflow_datasets as tfds  # here: most data needs none of it
+
   # our own decoding: TFDS's warns where OpenCV is missing
   decoders: Any = {'image': tfds.decode.SkipDecoding()}
-  return tfds.data_source(
-    name, split=split, data_dir=data_dir, download=False, decoders=decoders)
+  return tfds.data_source(name, split=split, data_dir=data_dir, download=False, decoders=decoders)
 
 
 def _chunks(source: Any) -> Iterator[list[dict[str, Any]]]:
@@ -48,8 +50,10 @@ def _pixels(png: bytes) -> np.ndarray:
 
 
 def prepare(
-  name: str, splits: Mapping[str, Mapping[str, np.ndarray]], class_names: Sequence[str],
-  data_dir: pathlib.Path
+  name: str,
+  splits: Mapping[str, Mapping[str, np.ndarray]],
+  class_names: Sequence[str],
+  data_dir: pathlib.Path,
 ) -> None:
   """Write what `read` reads, with TFDS's own builder and without TensorFlow.
 
@@ -60,10 +64,12 @@ def prepare(
     data_dir: the data set becomes a folder in it.
   """
   import tensorflow_datasets as tfds  # here: as above
+
   base: Any = tfds.builder_cls(name)
 
   class Local(base, skip_registration=True):
     """TFDS's data set, from our arrays instead of its download."""
+
     name = base.name
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
@@ -74,9 +80,7 @@ def prepare(
   Local(data_dir=data_dir, file_format='array_record').download_and_prepare()
 
 
-def _examples(
-  split: str, arrays: Mapping[str, np.ndarray]
-) -> Iterator[tuple[int, dict[str, Any]]]:
+def _examples(split: str, arrays: Mapping[str, np.ndarray]) -> Iterator[tuple[int, dict[str, Any]]]:
   for i in range(len(arrays['image'])):
     labels = {name: int(array[i]) for name, array in arrays.items() if name != 'image'}
     # a file of PNG bytes: TFDS would encode an array with TensorFlow

@@ -88,26 +88,28 @@ def _derived(
   return dataset.sort(split)
 
 
-def _check_entry(
-  name: str, entry: Mapping[str, Any], splits: Mapping[str, dataset.Split]
-) -> None:
+def _check_entry(name: str, entry: Mapping[str, Any], splits: Mapping[str, dataset.Split]) -> None:
   if name in splits or name in (*_LABELLED, *_SOURCES):
     raise dataset.DataError(f'data.sets.{name}: the name is taken by a split of the data')
   usable = [source for source in _SOURCES if source in splits]
   if not entry['of'] or isinstance(entry['of'], str) or set(entry['of']) - set(usable):
     raise dataset.DataError(
-      f'data.sets.{name}.of is {entry["of"]!r}, expected a tuple of some of {", ".join(usable)}')
+      f'data.sets.{name}.of is {entry["of"]!r}, expected a tuple of some of {", ".join(usable)}'
+    )
 
 
 def _without_class(name: str, split: dataset.Split, label: int) -> dataset.Split:
   labels = split.arrays['label']
   num_unknown = np.count_nonzero(labels == dataset.UNKNOWN)
   if num_unknown:
-    raise dataset.DataError(f'data.sets.{name} leaves out class {label}, '
-                            f'but the class of {num_unknown} of its examples is not known')
+    raise dataset.DataError(
+      f'data.sets.{name} leaves out class {label}, '
+      f'but the class of {num_unknown} of its examples is not known'
+    )
   if label not in labels:
-    raise dataset.DataError(f'data.sets.{name} leaves out class {label}, expected one of '
-                            f'{labels.min()} to {labels.max()}')
+    raise dataset.DataError(
+      f'data.sets.{name} leaves out class {label}, expected one of {labels.min()} to {labels.max()}'
+    )
   return split.select(np.flatnonzero(labels != label))
 
 
@@ -147,7 +149,8 @@ def _check_munge(
     raise dataset.DataError(
       f'munge of {len(split)} examples with size={size}, swap_probability={swap_probability}, '
       f'local_variance={local_variance}: expected at least 2 examples, size > 0, '
-      '0 <= swap_probability <= 1, local_variance > 0')
+      '0 <= swap_probability <= 1, local_variance > 0'
+    )
 
 
 def _nearest(rows: np.ndarray) -> np.ndarray:
@@ -157,8 +160,11 @@ def _nearest(rows: np.ndarray) -> np.ndarray:
 
 
 def _munge_pass(
-  rows: np.ndarray, nearest: np.ndarray, swap_probability: float, local_variance: float,
-  generator: np.random.Generator
+  rows: np.ndarray,
+  nearest: np.ndarray,
+  swap_probability: float,
+  local_variance: float,
+  generator: np.random.Generator,
 ) -> np.ndarray:
   rows = rows.copy()
   # one by one: an example starts from what its neighbours' turns have made of it

@@ -65,7 +65,7 @@ def _max_pool_forward(x: jax.Array, size: tuple[int, int]) -> tuple[jax.Array, j
 
 
 def _max_pool_backward(
-    size: tuple[int, int], place: jax.Array, gradient: jax.Array
+  size: tuple[int, int], place: jax.Array, gradient: jax.Array
 ) -> tuple[jax.Array]:
   """Gathers, for each position of x, the gradients of those windows whose maximum it is.
 
@@ -84,8 +84,9 @@ def _max_pool_backward(
     return jnp.where(place[part] == 3 * i + j, gradient[part], jnp.zeros((), gradient.dtype))
 
   even_rows = jnp.stack(
-      [windows(0, 0) + windows(0, 2) + windows(2, 0) + windows(2, 2),
-       windows(0, 1) + windows(2, 1)], axis=3)
+    [windows(0, 0) + windows(0, 2) + windows(2, 0) + windows(2, 2), windows(0, 1) + windows(2, 1)],
+    axis=3,
+  )
   odd_rows = jnp.stack([windows(1, 0) + windows(1, 2), windows(1, 1)], axis=3)
   x_gradient = jnp.stack([even_rows, odd_rows], axis=2)  # [batch, rows, 2, columns, 2, channels]
   x_gradient = x_gradient.reshape(batch, 2 * (rows - 1), 2 * (columns - 1), channels)
@@ -130,7 +131,8 @@ class Conv(nn.Module):
 
 def _convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
   return jax.lax.conv_general_dilated(
-      x, kernel, (1, 1), 'SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
+    x, kernel, (1, 1), 'SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC')
+  )
 
 
 @jax.custom_vjp
@@ -140,13 +142,13 @@ def _convolve_rowwise(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def _convolve_rowwise_forward(
-    x: jax.Array, kernel: jax.Array
+  x: jax.Array, kernel: jax.Array
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
   return _convolve(x, kernel), (x, kernel)
 
 
 def _convolve_rowwise_backward(
-    saved: tuple[jax.Array, jax.Array], gradient: jax.Array
+  saved: tuple[jax.Array, jax.Array], gradient: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
   x, kernel = saved
   (x_gradient,) = jax.linear_transpose(lambda x: _convolve(x, kernel), x)(gradient)
@@ -157,8 +159,7 @@ def _convolve_rowwise_backward(
   x = jnp.pad(x, ((0, 0), pad, pad, (0, 0)))
   # [batch, padded height, width, size * channels]: the pixels under one row of the kernel
   under_row = jnp.concatenate([x[:, :, j : j + width] for j in range(size)], axis=-1)
-  rows = [
-      jnp.einsum('bhwi,bhwo->io', under_row[:, i : i + height], gradient) for i in range(size)]
+  rows = [jnp.einsum('bhwi,bhwo->io', under_row[:, i : i + height], gradient) for i in range(size)]
   return x_gradient, jnp.stack(rows).reshape(size, size, channels, -1)
 
 

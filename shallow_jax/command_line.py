@@ -50,8 +50,11 @@ def _with_shipped_config(argument: str) -> str:
 
 
 def _innermost(error: Exception) -> str:
-  """The last line of the first error: ConfigDict wraps a KeyError in an AttributeError."""
+  """What the first error says, in one line: ConfigDict wraps a KeyError in an AttributeError."""
   cause: Any = error
   while isinstance(cause, Exception):
     cause = cause.args[0] if cause.args else repr(cause)
-  return str(cause).strip().splitlines()[-1].strip()
+  text = str(cause).strip()
+  if 'Traceback' in text:  # config_flags quotes that of a config file
+    return text.splitlines()[-1].partition(': ')[2]
+  return ' '.join(text.split())

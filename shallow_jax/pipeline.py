@@ -162,28 +162,27 @@ def _refuse_stale(experiment: experiment_lib.Experiment, network: str) -> None:
 def _log_sizes(experiment: experiment_lib.Experiment, order: Sequence[str]) -> None:
   """Says what is about to be trained; building the nets here finds impossible ones early."""
   dataset = experiment.dataset
+  lines = [_size_line(experiment, name) for name in order]
   counts = ', '.join(f'{name} {len(split)}' for name, split in dataset.splits.items())
   _log.info('%s: %s', dataset.name, counts)
-  for name in order:
-    entry = experiment.networks[name]
-    if entry['ensemble']:
-      _log.info('%-16s ensemble of %s', name, ', '.join(entry['ensemble']))
-      continue
-    module = models.build(entry['model'], len(dataset.class_names))
-    try:
-      size = metrics.size(module, dataset.input_shape)
-    except ValueError as error:
-      raise defaults.ConfigError(f'config.networks.{name}.model: {error}') from error
-    _log.info(
-      '%-16s %-28s %12s weights %9s biases %9s hidden units  %d seeds on %s',
-      name,
-      module.architecture,
-      f'{size["parameters"]["weights"]:,}',
-      f'{size["parameters"]["biases"]:,}',
-      f'{size["hidden_units"]:,}',
-      entry['seeds'],
-      entry['targets'],
-    )
+  for line in lines:
+    _log.info('%s', line)
+
+
+def _size_line(experiment: experiment_lib.Experiment, name: str) -> str:
+  entry, dataset = experiment.networks[name], experiment.dataset
+  if entry['ensemble']:
+    return f'{name:16} ensemble of {", ".join(entry["ensemble"])}'
+  module = models.build(entry['model'], len(dataset.class_names))
+  try:
+    size = metrics.size(module, dataset.input_shape)
+  except ValueError as error:
+    raise defaults.ConfigError(f'config.networks.{name}.model: {error}') from error
+  weights, biases = size['parameters']['weights'], size['parameters']['biases']
+  return (
+    f'{name:16} {module.architecture:28} {weights:12,} weights {biases:9,} biases '
+    f'{size["hidden_units"]:11,} hidden units  {entry["seeds"]} seeds on {entry["targets"]}'
+  )
 
 
 def _refuse_changes(experiment: experiment_lib.Experiment, order: Sequence[str]) -> None:

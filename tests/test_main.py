@@ -29,9 +29,9 @@ def shallow_jax(*arguments, cwd=ROOT):
 BAD_INPUT = {
   'a typo in a key': (
     [DIGITS, '--config.networks.mimic.optimiser.learning_rate=0.1'],
-    "did you mean 'optimizer'",
+    'mean "optimizer"',
   ),
-  'a typo in a network': ([DIGITS, '--config.networks.mimc.seeds=1'], "did you mean 'mimic'"),
+  'a typo in a network': ([DIGITS, '--config.networks.mimc.seeds=1'], 'mean "mimic"'),
   'a typo in a flag': ([DIGITS, '--workdr=x'], 'workdir'),
   'a wrong type': ([DIGITS, '--config.networks.mimic.seeds=many'], 'seeds'),
   'an unknown variant': ([DIGITS.replace('smoke', 'smok')], "did you mean 'smoke'"),

@@ -31,13 +31,15 @@ def get_config(variant: str = '') -> ml_collections.ConfigDict:
       cnn=cnn(),
       teacher=dict(ensemble=('cnn',), label='ensemble of the CNNs'),
       shallow=student(label='labels', learning_rate=0.1, num_steps=6 * EPOCH),
+      shallow_l2=student(label='labels, L2', learning_rate=0.03, num_steps=6 * EPOCH)
+      | dict(loss=dict(name='label_l2')),
       mimic=mimic(label='mimic', examples=('train', 'unlabelled'), num_steps=10 * EPOCH),
       mimic_labelled=mimic(
         label='mimic, labelled images', examples=('train',), num_steps=6 * EPOCH
       ),
     ),
     report=dict(
-      attribution=('shallow', 'mimic_labelled', 'mimic', 'teacher'),
+      attribution=('shallow', 'shallow_l2', 'mimic_labelled', 'mimic', 'teacher'),
       headline='mimic',
       teacher='teacher',
     ),
@@ -90,6 +92,6 @@ def smoke(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     entry.num_steps = entry.evaluate_every_steps = entry.checkpoint_every_steps = 60
     entry.optimizer.warmup_steps = 10
   config.networks.cnn.model.update(features=(8, 16, 32), dense=(64,))
-  for name in ('shallow', 'mimic', 'mimic_labelled'):
+  for name in ('shallow', 'shallow_l2', 'mimic', 'mimic_labelled'):
     config.networks[name].model.update(features=8, bottleneck=32, hidden=500)
   return config

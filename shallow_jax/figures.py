@@ -8,12 +8,10 @@ from typing import Any
 from matplotlib import axes as axes_lib
 from matplotlib import figure as figure_lib
 from matplotlib import lines as lines_lib
-from matplotlib import text as text_lib
 from matplotlib import ticker
-from matplotlib import transforms
-from matplotlib.backends import backend_agg
 import numpy as np
 
+from shallow_jax import label_placement
 from shallow_jax import results as results_lib
 
 DPI = 150
@@ -187,7 +185,9 @@ def _error_against_parameters(
   )
   _legend(figure, _handles(networks.values()), results)
   if len(networks) <= LABELLED_POINTS:
-    _label_points(figure, axes, near)
+    points = [(entry['parameters']['weights'], _mean(entry)) for entry in near]
+    names = [entry['label'] for entry in near]
+    label_placement.label(figure, axes, points, names, line_color=GREY, **_NAME)
   _name_collapsed(axes, [entry for entry in networks.values() if max(_values(entry)) > far])
   return figure
 
@@ -199,58 +199,6 @@ def _name_collapsed(axes: axes_lib.Axes, networks: Sequence[Entry]) -> None:
     for entry in networks
   ]
   axes.text(0.01, 0.99, '\n'.join(lines), transform=axes.transAxes, va='top', **_NAME)
-
-
-def _label_points(
-  figure: figure_lib.Figure, axes: axes_lib.Axes, networks: Sequence[Entry]
-) -> None:
-  """Writes each network's name at the nearest place beside its point that is still free."""
-  points = [(entry['parameters']['weights'], _mean(entry)) for entry in networks]
-  figure.draw_without_rendering()  # fixes the layout: extents are in pixels from here on
-  figure.set_layout_engine('none')
-  renderer = backend_agg.FigureCanvasAgg(figure).get_renderer()
-  pixels = axes.transData.transform(points)
-  taken = [_around(x, y, 9) for x, y in pixels]
-  for index in np.argsort(-pixels[:, 1]):
-    x, y = points[index]
-    name = axes.annotate(
-      networks[index]['label'],
-      (x, y),
-      xytext=(0, 0),
-      textcoords='offset points',
-      **_NAME,
-      bbox=dict(color='white', alpha=0.8, pad=0.5, linewidth=0),
-      arrowprops=dict(arrowstyle='-', color=GREY, linewidth=0.6, shrinkA=0, shrinkB=4),
-    )
-    taken.append(_place(name, axes.get_window_extent(renderer), taken, renderer))
-
-
-def _place(
-  name: text_lib.Annotation,
-  inside: transforms.Bbox,
-  taken: Sequence[transforms.Bbox],
-  renderer: backend_agg.RendererAgg,
-) -> transforms.Bbox:
-  """Moves a name to the first free place, nearest first; returns its extent in pixels."""
-  places = [(side, shift) for shift in _shifts() for side in ('left', 'right')]
-  for side, shift in places:
-    distance = 9 if abs(shift) < 10 else 22
-    name.set(ha=side, va='center', position=(distance if side == 'left' else -distance, shift))
-    name.update_positions(renderer)
-    box = text_lib.Text.get_window_extent(name, renderer)  # without its line
-    within = inside.x0 <= box.x0 and box.x1 <= inside.x1
-    within = within and inside.y0 <= box.y0 and box.y1 <= inside.y1
-    if within and not any(box.overlaps(other) for other in taken):
-      break
-  return box
-
-
-def _shifts() -> list[int]:
-  return [0] + [sign * step for step in range(3, 160, 3) for sign in (1, -1)]
-
-
-def _around(x: float, y: float, radius: float) -> transforms.Bbox:
-  return transforms.Bbox.from_extents(x - radius, y - radius, x + radius, y + radius)
 
 
 def _learning_curves(

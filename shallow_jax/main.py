@@ -22,6 +22,7 @@ from shallow_jax import logit_store
 from shallow_jax import metric_writer
 from shallow_jax import pipeline
 from shallow_jax import report
+from shallow_jax import report_tables
 from shallow_jax import results
 from shallow_jax import run_guard
 from shallow_jax import storage
@@ -83,7 +84,13 @@ def _run() -> None:
 
 def _show(found: Mapping[str, Any]) -> None:
   folder = pathlib.Path(_WORKDIR.value or '') / 'report'
-  print('', report.table(found), report.headline(found), f'Report and figures: {folder}', sep='\n')
+  print(
+    '',
+    report_tables.short_table(found),
+    report.headline(found),
+    f'Report and figures: {folder}',
+    sep='\n',
+  )
 
 
 def _given(value: Any, flag: str) -> Any:

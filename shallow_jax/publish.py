@@ -10,6 +10,7 @@ import sys
 from typing import Any
 
 from shallow_jax import report
+from shallow_jax import report_tables
 from shallow_jax import results as results_lib
 from shallow_jax import storage
 
@@ -64,7 +65,7 @@ def published_table(results: Mapping[str, Mapping[str, Any]]) -> str:
     for config, found in results.items()
     for name in found['order']
   ]
-  return report.aligned_table(heads, report.dittoed(rows, (2, 5, 6)))
+  return report_tables.aligned_table(heads, report_tables.dittoed(rows, (2, 5, 6)))
 
 
 def _published_row(config: str, results: Mapping[str, Any], name: str) -> list[str]:
@@ -73,9 +74,9 @@ def _published_row(config: str, results: Mapping[str, Any], name: str) -> list[s
   return [
     name,
     f'[{config}](results/{config}/results.json)',
-    f'`{report.command_text(found["command"])}`',
-    report.paper_text(entry),
-    f'{report.error_text(entry)} ({report.seeds_text(entry)})',
+    f'`{report_tables.command_text(found["command"])}`',
+    report_tables.paper_text(entry),
+    f'{report_tables.error_text(entry)} ({report_tables.seeds_text(entry)})',
     found['device'],
     found['date'],
     verdict(results, name),
@@ -85,12 +86,12 @@ def _published_row(config: str, results: Mapping[str, Any], name: str) -> list[s
 def verdict(results: Mapping[str, Any], name: str) -> str:
   """How a network stands to the paper's figure, and to the best net on labels."""
   entry, best = results['networks'][name], results['roles']['best_on_labels']
-  parts = [_against_paper(entry), report.flags_text(entry)]
+  parts = [_against_paper(entry), report_tables.flags_text(entry)]
   found = results['comparison'].get(name, {'role': ''})
   if best in results['comparison'] and name == results['roles']['headline']:
     parts.append(_against_best(results['comparison'][best], best))
   elif found['role'] == 'control' and found['own_gap_closed'] is not None:
-    share = report.per_cent(found['own_gap_closed'])
+    share = report_tables.per_cent(found['own_gap_closed'])
     parts.append(f'{share} of the way from {best} to {results["roles"]["teacher"]}')
   return '; '.join(part for part in parts if part) or '–'
 
@@ -99,7 +100,7 @@ def _against_best(found: Mapping[str, Any], best: str) -> str:
   sign = 'below' if found['difference'] > 0 else 'above'
   parts = [f'{abs(found["difference"]):.2f} points {sign} {best}{report.significance(found)}']
   if (found['gap_closed'] or 0) > 0:
-    parts.append(f'{report.per_cent(found["gap_closed"])} of its gap to the teacher closed')
+    parts.append(f'{report_tables.per_cent(found["gap_closed"])} of its gap to the teacher closed')
   return '; '.join(parts)
 
 

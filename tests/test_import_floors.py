@@ -14,7 +14,7 @@ GROUND = ('losses', 'metrics', 'optimizer', 'storage', 'metric_writer')
 # One step up: these use storage alone.
 ON_STORAGE = ('checkpoint', 'logit_manifest', 'run_guard')
 # What may be imported by those who must not need JAX.
-WITHOUT_JAX = {'storage', 'figures', 'results'}
+WITHOUT_JAX = {'storage', 'results', 'label_placement', 'figures', 'report_tables'}
 
 
 def module_name(path):
@@ -97,7 +97,7 @@ def test_models_stand_on_models_alone(name):
   assert {other for other in ours(name) if not is_inside(other, 'models')} == set()
 
 
-@pytest.mark.parametrize('name', ['report', 'figures'])
+@pytest.mark.parametrize('name', ['report', 'report_tables', 'figures', 'label_placement'])
 def test_the_report_reads_files_only(name):
   assert ours(name) <= WITHOUT_JAX - {name}
   assert not imported_at_all(name) & {'jax', 'flax', 'optax', 'orbax'}

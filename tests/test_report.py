@@ -16,6 +16,7 @@ from shallow_jax import defaults
 from shallow_jax import figures
 from shallow_jax import publish
 from shallow_jax import report
+from shallow_jax import report_tables
 from shallow_jax import results as results_lib
 from shallow_jax import storage
 
@@ -296,7 +297,7 @@ def test_a_collapsed_seed_does_not_hide_the_others(tmp_path):
 
 def test_nothing_finished_is_a_report_that_says_so(tmp_path):
   results = report.write(make_config(), tmp_path)
-  assert report.table(results) == 'No network is finished yet.'
+  assert report_tables.short_table(results) == 'No network is finished yet.'
   assert not list((tmp_path / 'report' / 'figures').iterdir())
 
 
@@ -322,7 +323,7 @@ def test_diverged_and_collapsed_seeds_are_flagged(tmp_path):
   write_run(config, tmp_path, errors, changes)
   results = results_lib.collect(config, tmp_path)
   assert results['networks']['mimic']['metrics']['test']['error']['values'] == [1.0, 90.0, None]
-  text = report.table(results)
+  text = report_tables.short_table(results)
   assert 'collapsed: 1; diverged: 2' in text
   assert re.search(r'\| shallow .*\| diverged +\|.*\| diverged: 0, 1, 2', text)
   assert results['attribution'] == []
@@ -373,7 +374,7 @@ def test_splits_are_pooled(pooled):
   assert entry['flags'] == {'collapsed': ['split-0/seed-2']}
   assert entry['provenance']['wall_seconds'] == 20.0
   assert entry['splits'] == ['0', '1'] and pooled['data']['splits'] == ['0', '1']
-  assert '| 2 × 3 ' in report.table(pooled)
+  assert '| 2 × 3 ' in report_tables.short_table(pooled)
 
 
 def test_splits_are_compared_in_pairs(pooled):

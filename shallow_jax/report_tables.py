@@ -1,0 +1,256 @@
+"""The report's tables, in markdown, and the texts in their cells."""
+
+from collections.abc import Callable, Mapping, Sequence
+import pathlib
+from typing import Any
+
+from shallow_jax import figures
+from shallow_jax import results as results_lib
+
+Entry = Mapping[str, Any]
+Cells = Callable[[Mapping[str, Any], str], str]
+
+
+def networks_table(results: Mapping[str, Any]) -> str:
+  """The networks with all that is known of them."""
+  return _networks_table(results, _COLUMNS)
+
+
+def short_table(results: Mapping[str, Any]) -> str:
+  """The networks in a table that fits a terminal."""
+  columns = {name: cells for name, cells in _COLUMNS.items() if name in _SHORT}
+  return _networks_table(results, columns)
+
+
+def _networks_table(results: Mapping[str, Any], columns: Mapping[str, Cells]) -> str:
+  if not results['networks']:
+    return 'No network is finished yet.'
+  rows = [[cells(results, name) for cells in columns.values()] for name in results['order']]
+  used = [i for i in range(len(columns)) if any(row[i] not in ('', '–') for row in rows)]
+  heads = list(columns)
+  return aligned_table([heads[i] for i in used], [[row[i] for i in used] for row in rows])
+
+
+def comparison_table(results: Mapping[str, Any]) -> str:
+  """The headline's network against the same net taught otherwise."""
+  name = results['roles']['headline']
+  heads = (
+    'network',
+    'on',
+    'test error %',
+    f'errors of {name} ÷ its errors',
+    'difference, points',
+    'in standard errors',
+    f'gap to the teacher closed by {name}',
+  )
+  return aligned_table(heads, [_comparison_row(results, name) for name in results['comparison']])
+
+
+def _comparison_row(results: Mapping[str, Any], name: str) -> list[str]:
+  found, entry = results['comparison'][name], results['networks'][name]
+  best = ' (best on labels)' if found['is_best_on_labels'] else ''
+  error = '' if found['standard_error'] is None else f' ± {found["standard_error"]:.2f}'
+  return [
+    name + best,
+    entry['targets'],
+    error_text(entry),
+    number(found['ratio'], '.2f'),
+    number(found['difference'], '.2f') + error,
+    number(found['in_standard_errors'], '.1f'),
+    per_cent(found['gap_closed']),
+  ]
+
+
+def attribution_table(steps: Sequence[Mapping[str, Any]]) -> str:
+  """What each change of the chain takes off or adds."""
+  rows = [
+    [
+      step['from'],
+      step['to'],
+      step['cause'],
+      number(step['change'], '.2f'),
+      number(step['standard_error'], '.2f'),
+      per_cent(step['share']),
+    ]
+    for step in steps
+  ]
+  heads = ('from', 'to', 'due to', 'points', 'standard error', 'share of the gap')
+  return aligned_table(heads, rows)
+
+
+def search_table(results: Mapping[str, Any]) -> str:
+  """What was tried and chosen; '' if nothing was searched."""
+  rows = [row for name in results['order'] for row in _search_rows(name, results['networks'][name])]
+  heads = ('network', 'split', 'trials', 'searched', 'value: validation error %', 'chosen')
+  return aligned_table(heads, rows) if rows else ''
+
+
+def _search_rows(name: str, entry: Entry) -> list[list[str]]:
+  by_split = entry.get('search_by_split', {'': entry['search']})
+  return [
+    [
+      name,
+      split or '–',
+      str(len(search['trials'])),
+      ', '.join(search['trials'][0]['settings']),
+      '; '.join(_trial(trial) for trial in search['trials']),
+      _settings(search['trials'][search['chosen']]),
+    ]
+    for split, search in by_split.items()
+    if search
+  ]
+
+
+def _trial(trial: Mapping[str, Any]) -> str:
+  if trial['status'] == 'diverged':
+    return f'{_settings(trial)}: diverged'
+  flag = ' collapsed' if trial['collapsed'] else ''
+  return f'{_settings(trial)}: {trial["validation"]["error"]:.2f}{flag}'
+
+
+def _settings(trial: Mapping[str, Any]) -> str:
+  return ', '.join(str(value) for value in trial['settings'].values())
+
+
+def provenance_table(results: Mapping[str, Any]) -> str:
+  """What each network was computed by, and when."""
+  rows = dittoed([_provenance_row(results, name) for name in results['order']], (1, 2, 4, 6))
+  heads = ('network', 'device', 'date', 'wall seconds', 'commit', 'config', 'command')
+  return aligned_table(heads, rows)
+
+
+def _provenance_row(results: Mapping[str, Any], name: str) -> list[str]:
+  found = results['networks'][name]['provenance']
+  return [
+    name,
+    found['device'],
+    found['date'],
+    f'{found["wall_seconds"]:,.0f}',
+    (found['commit'] or '–')[:12],
+    found['config_hash'][:12],
+    f'`{command_text(found["command"])}`',
+  ]
+
+
+def aligned_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+  """A markdown table whose columns line up as plain text too."""
+  cells = [[cell.replace('|', '\\|') for cell in row] for row in rows]
+  widths = [max(map(len, column)) for column in zip(heads, *cells, strict=True)]
+  lines = [heads, ['-' * width for width in widths], *cells]
+  return '\n'.join(
+    '| ' + ' | '.join(f'{cell:<{w}}' for cell, w in zip(line, widths, strict=True)) + ' |'
+    for line in lines
+  )
+
+
+def dittoed(rows: Sequence[Sequence[str]], columns: Sequence[int]) -> list[list[str]]:
+  """The rows with ″ in those columns where the row above says the same."""
+  above = [None, *rows][: len(rows)]
+  return [
+    ['″' if i in columns and last and last[i] == cell else cell for i, cell in enumerate(row)]
+    for last, row in zip(above, rows, strict=True)
+  ]
+
+
+def seeds_text(entry: Entry) -> str:
+  """How many seeds, and of how many splits if there are several."""
+  splits = f'{len(entry["splits"])} × ' if 'splits' in entry else ''
+  return f'{splits}{len(entry["seeds"])}'
+
+
+def error_text(entry: Entry) -> str:
+  """Mean and standard deviation in per cent, without the sign."""
+  error = results_lib.test_error(entry)
+  if error['mean'] is None:
+    return 'diverged'
+  spread = '' if error['std'] is None else f' ± {error["std"]:.2f}'
+  return f'{error["mean"]:.2f}{spread}'
+
+
+def paper_text(entry: Entry) -> str:
+  """The paper's figure with its source."""
+  paper = entry['paper']
+  return f'{paper["value"]:g} ({paper["source"]})' if paper else '–'
+
+
+def flags_text(entry: Entry) -> str:
+  """Which seeds collapsed or diverged."""
+  raised = {flag: seeds for flag, seeds in entry['flags'].items() if seeds}
+  return '; '.join(f'{flag}: {", ".join(map(str, seeds))}' for flag, seeds in raised.items())
+
+
+def command_text(command: str) -> str:
+  """A command as it was given, without where this machine has its programs."""
+  program, _, arguments = command.partition(' ')
+  known = {'main.py': 'python -m shallow_jax.main', 'shallow-jax': 'shallow-jax'}
+  return f'{known.get(pathlib.PurePath(program).name, program)} {arguments}'.strip()
+
+
+def per_cent(share: float | None) -> str:
+  """A share, a dash where there is none."""
+  return '–' if share is None else f'{100 * share:.0f} %'.replace('-', '−')
+
+
+def number(value: float | None, form: str) -> str:
+  """A number with a minus sign that is one, a dash where there is none."""
+  return '–' if value is None else format(value, form).replace('-', '−')
+
+
+def _of_entry(show: Callable[[Entry], str]) -> Cells:
+  return lambda results, name: show(results['networks'][name])
+
+
+def _times_teacher(results: Mapping[str, Any], name: str) -> str:
+  networks = results['networks']
+  own_teacher = networks[name]['targets'].partition('/')[0]
+  teacher = own_teacher if own_teacher in networks else results['roles']['teacher']
+  if teacher in ('', name):
+    return '–'
+  ratio = _weights(networks[name]) / _weights(networks[teacher])
+  return f'{ratio:.2f}' if ratio < 10 else f'{ratio:.0f}'
+
+
+def _weights(entry: Entry) -> int:
+  return entry['parameters']['weights']
+
+
+def _agreement(entry: Entry) -> str:
+  return f'{entry["fidelity"]["agreement"]:.1f}' if entry['fidelity'] else '–'
+
+
+def _calibration(entry: Entry) -> str:
+  return number(entry['calibration_error'], '.1f')
+
+
+def _latency(entry: Entry) -> str:
+  times = entry['latency_ms'] or {}
+  return ' / '.join(f'{times[batch]:.2f}' for batch in sorted(times, key=int)) or '–'
+
+
+_COLUMNS: dict[str, Cells] = {
+  'network': lambda results, name: name,
+  'architecture': _of_entry(lambda entry: entry['architecture']),
+  'depth': _of_entry(lambda entry: str(entry['depth'])),
+  'weights': _of_entry(lambda entry: figures.short_count(_weights(entry))),
+  '× teacher': _times_teacher,
+  'targets': _of_entry(lambda entry: entry['targets']),
+  'loss': _of_entry(lambda entry: entry['loss'] or '–'),
+  'seeds': _of_entry(seeds_text),
+  'test error %': _of_entry(error_text),
+  'paper': _of_entry(paper_text),
+  'agreement %': _of_entry(_agreement),
+  'calibration error %': _of_entry(_calibration),
+  'latency ms, batch 1 / 32 / 256': _of_entry(_latency),
+  'flags': _of_entry(flags_text),
+}
+_SHORT = (
+  'network',
+  'architecture',
+  'weights',
+  'targets',
+  'loss',
+  'seeds',
+  'test error %',
+  'paper',
+  'flags',
+)

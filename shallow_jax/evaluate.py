@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import datetime
 import importlib.metadata
 import logging
+import os
 import pathlib
 import shlex
 import subprocess
@@ -223,10 +224,9 @@ def _provenance(
   records: Sequence[Mapping[str, Any]],
   search: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
-  device = jax.devices()[0]
   is_ensemble = bool(experiment.networks[network]['ensemble'])
   return {
-    'device': f'{jax.device_count()} x {device.device_kind}',
+    'device': _device(),
     'config_hash': storage.sha256_json(experiment.fingerprints[network]),
     'commit': _commit(),
     'command': shlex.join(sys.argv),
@@ -247,6 +247,12 @@ def _training_seconds(
   trials = search['trials'] if search else []
   losers = [trial for i, trial in enumerate(trials) if search and i != search['chosen']]
   return sum(each['wall_seconds'] for each in [*records, *losers])
+
+
+def _device() -> str:
+  if jax.default_backend() == 'cpu':
+    return f'CPU, {os.cpu_count()} cores'
+  return f'{jax.device_count()} x {jax.devices()[0].device_kind}'
 
 
 def _commit() -> str | None:

@@ -19,7 +19,7 @@ INK, GREY, PALE = '#222222', '#777777', '#dddddd'
 # Okabe and Ito's colours, told apart by the colour-blind too; each kind has its marker as well.
 KINDS = {
   'on labels': ('#D55E00', 's'),
-  'on logits': ('#0072B2', 'o'),
+  'taught by a network': ('#0072B2', 'o'),
   'ensemble': ('#111111', 'D'),
 }
 GAIN, LOSS, TARGET = '#009E73', '#D55E00', '#f2f3f5'
@@ -76,7 +76,7 @@ def _error_by_network(
   axes.tick_params(axis='y', length=0)
   _titles(axes, f'{results["experiment"]}: test error', 'test error, %', '')
   handles = _handles(networks.values()) + _extra_handles(networks.values(), teacher)
-  _legend(figure, handles, results)
+  _legend(figure, handles, _spread(results))
   return figure
 
 
@@ -162,15 +162,15 @@ def _error_against_parameters(
   axes.set_xscale('log')
   for entry in near:
     color, marker = KINDS[_kind(entry)]
-    error = results_lib.test_error(entry)
-    axes.errorbar(
+    # Without its spread: nets of one size stand in a column, where bars would hide one another.
+    axes.plot(
       entry['parameters']['weights'],
-      error['mean'],
-      yerr=error['std'],
+      _mean(entry),
+      marker,
       color=color,
-      marker=marker,
-      elinewidth=1.2,
-      capsize=2.5,
+      markerfacecolor='none',  # so that one behind another shows
+      markeredgewidth=1.6,
+      markersize=7,
     )
   axes.margins(x=0.18, y=0.12)
   axes.set_ylim(bottom=0)
@@ -183,7 +183,7 @@ def _error_against_parameters(
   _titles(
     axes, f'{results["experiment"]}: test error by size', 'weights (biases apart)', 'test error, %'
   )
-  _legend(figure, _handles(networks.values()), results)
+  _legend(figure, _handles(networks.values()), f'mean over {_runs(results)}')
   if len(networks) <= LABELLED_POINTS:
     points = [(entry['parameters']['weights'], _mean(entry)) for entry in near]
     names = [entry['label'] for entry in near]
@@ -308,7 +308,7 @@ def short_count(value: float) -> str:
 def _kind(entry: Entry) -> str:
   if entry['kind'] == 'ensemble':
     return 'ensemble'
-  return 'on labels' if entry['targets'] == 'labels' else 'on logits'
+  return 'on labels' if entry['targets'] == 'labels' else 'taught by a network'
 
 
 def _kinds(entries: Iterable[Entry]) -> list[str]:
@@ -349,9 +349,7 @@ def _handle(label: str, color: str, marker: str) -> lines_lib.Line2D:
   return lines_lib.Line2D([], [], color=color, marker=marker, linestyle='', label=label)
 
 
-def _legend(
-  figure: figure_lib.Figure, handles: Sequence[lines_lib.Line2D], results: Mapping[str, Any]
-) -> None:
+def _legend(figure: figure_lib.Figure, handles: Sequence[lines_lib.Line2D], title: str) -> None:
   """Beneath the axes, where it hides nothing."""
   figure.legend(
     handles=handles,
@@ -361,16 +359,18 @@ def _legend(
     frameon=False,
     handletextpad=0.3,
     columnspacing=1.5,
-    title=_spread(results),
+    title=title,
     title_fontsize=8.5,
   )
 
 
 def _spread(results: Mapping[str, Any]) -> str:
+  return f'mean ± standard deviation over {_runs(results)}'
+
+
+def _runs(results: Mapping[str, Any]) -> str:
   splits = results['data'].get('splits')
-  return 'mean ± standard deviation over ' + (
-    f'the seeds of {len(splits)} splits' if splits else 'seeds'
-  )
+  return f'the seeds of {len(splits)} splits' if splits else 'seeds'
 
 
 def _png(figure: figure_lib.Figure) -> bytes:

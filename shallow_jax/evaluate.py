@@ -3,8 +3,9 @@
 The test set is read here and nowhere else, once a network is done.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import datetime
+import functools
 import importlib.metadata
 import logging
 import os
@@ -51,7 +52,9 @@ def evaluate(experiment: experiment_lib.Experiment, network: str) -> dict[str, A
   """Evaluates all seeds of a network, or an ensemble, and writes its `result.json`."""
   entry = experiment.networks[network]
   runs = _runs(experiment, network)
-  found = [_figures(experiment, entry, members, seed) for seed, members in runs]
+  # Seeds that learn from one teacher are compared with the same logits.
+  logits_of = functools.cache(functools.partial(_logits, experiment))
+  found = [_figures(experiment, entry, members, seed, logits_of) for seed, members in runs]
   members = experiment.members(network)
   records = [experiment_lib.trained_seeds(experiment, name)[seed] for name, seed in members]
   search = _search(experiment.folder(network))
@@ -100,19 +103,20 @@ def _figures(
   entry: Mapping[str, Any],
   members: Sequence[Member],
   seed: int,
+  logits_of: Callable[[tuple[Member, ...], str], np.ndarray],
 ) -> dict[str, Any] | None:
   """Figures on validation and test and the fidelity to the teacher; None for a diverged seed."""
   if 'diverged' in experiment_lib.weights_of(experiment, members) and not entry['ensemble']:
     return None
   splits = experiment.dataset.splits
-  logits = {name: _logits(experiment, members, name) for name in SETS}
+  logits = {name: logits_of(tuple(members), name) for name in SETS}
   found: dict[str, Any] = {
     name: figures(logits[name], splits[name].arrays['label']) for name in SETS
   }
   found['fidelity'] = None
   if graph.target(entry) is not None:
     _, its_members = teacher.members_for(experiment, entry, seed)
-    found['fidelity'] = metrics.fidelity(logits['test'], _logits(experiment, its_members, 'test'))
+    found['fidelity'] = metrics.fidelity(logits['test'], logits_of(tuple(its_members), 'test'))
   return found
 
 

@@ -374,6 +374,8 @@ def cause(before: Entry, after: Entry) -> str:
     'the loss': _family(own) != _family(new),
     'the targets': before['targets'] != after['targets'] or is_hard[0] != is_hard[1],
     'the unlabelled data': set(before['examples']) != set(after['examples']),
+    'more steps': before['num_steps'] < after['num_steps'],
+    'fewer steps': before['num_steps'] > after['num_steps'],
   }
   return ' and '.join(name for name, is_so in differs.items() if is_so) or 'other settings'
 

@@ -268,9 +268,9 @@ def _attribution(results: Mapping[str, Any]) -> figure_lib.Figure | None:
     axes.text(0.012 * max(errors), row, f'{error:.2f} %', va='center', **_NAME)
   axes.set_yticks(range(len(names)), [results['networks'][name]['label'] for name in names])
   axes.set_ylim(len(names) - 0.5, -0.5)
-  axes.set_xlim(0, 1.6 * max(errors) or 1)
+  axes.set_xlim(0, 2.1 * max(errors) or 1)
   axes.tick_params(axis='y', length=0)
-  title = f'{results["experiment"]}: what the gain is due to, one change at a time'
+  title = f'{results["experiment"]}: what the gain is due to, step by step'
   notes = '± standard error; in brackets: share of the way from top to bottom'
   _titles(axes, title, f'test error, % ({notes})', '')
   return figure

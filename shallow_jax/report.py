@@ -177,9 +177,7 @@ def _attribution_text(results: Mapping[str, Any]) -> str:
   parts = ', '.join(f'{step["cause"]} {_step_text(step)}' for step in steps)
   gap = report_tables.number(sum(step['change'] for step in steps), '.2f')
   negative = ' A negative part adds errors.' if any(step['change'] < 0 for step in steps) else ''
-  sentence = (
-    f'From {first} to {last} it is {gap} points; of them, step by step: {parts}.{negative}'
-  )
+  sentence = f'From {first} to {last} it is {gap} points; of them, step by step: {parts}.{negative}'
   table = report_tables.attribution_table(steps)
   return '\n\n'.join(['## What the gain is due to', sentence, table])
 

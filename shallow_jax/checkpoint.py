@@ -50,13 +50,11 @@ def steps(folder: pathlib.Path) -> list[int]:
   return sorted((int(path.name.split('.')[0]) for path in manifests), reverse=True)
 
 
-def restore_newest(
-  folder: pathlib.Path, template: Any, *, strict: bool = False
-) -> tuple[Any, dict[str, Any]] | None:
+def restore_newest(folder: pathlib.Path, template: Any) -> tuple[Any, dict[str, Any]] | None:
   """The newest step that verifies and its notes, or None where there is no step at all.
 
-  A damaged step is passed over with a warning, or raises CheckpointError if `strict`; so does a
-  folder in which no step verifies, always, and a step whose arrays are not the template's.
+  A damaged step is passed over with a warning. A folder in which no step verifies raises
+  CheckpointError, and so does a step whose arrays are not the template's.
   """
   damage = ''
   for step in steps(folder):
@@ -64,8 +62,6 @@ def restore_newest(
       return restore(folder, step, template)
     except storage.StorageError as error:
       damage = str(error)
-      if strict:
-        raise CheckpointError(damage) from error
       _log.warning('%s; trying an older checkpoint', damage)
   if damage:
     raise CheckpointError(f'{damage}; no older checkpoint is left: delete {folder} to start again')

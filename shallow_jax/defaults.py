@@ -76,6 +76,11 @@ NETWORK = dict(
   paper=None,  # dict(value=15.1, source='Table 2'): the paper's figure for this row
 )
 
+PREPROCESSING = dict(
+  name='standardise',  # per_image, gcn_zca (shallow_jax/data/preprocessing.py)
+  zca_epsilon=0.1,  # added to the variances that ZCA scales to 1
+)
+
 DATA = {
   'digits': dict(
     split_seed=0, num_train=400, num_validation=100, num_unlabelled=297, num_test=1000
@@ -176,7 +181,7 @@ def choice(value: str, known: Sequence[str], where: str) -> None:
 def _data(config: Mapping[str, Any]) -> dict[str, Any]:
   name = _dict(config, 'config.data').get('name', '')
   choice(name, list(DATA), 'config.data.name')
-  defaults = dict(DATA[name], name=name, sets={})
+  defaults = dict(DATA[name], name=name, preprocessing=PREPROCESSING, sets={})
   full = _merge(defaults, config, 'config.data', free=('sets',))
   full['sets'] = {
     key: _derived_set(entry, f'config.data.sets.{key}')

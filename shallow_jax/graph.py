@@ -107,7 +107,7 @@ def fingerprint(
     found['data'] = {
       'name': dataset['name'],
       'class_names': dataset['class_names'],
-      'constants': dataset['constants'],
+      'preprocessing': dataset['preprocessing'],
       'splits': {key: dataset['splits'][key] for key in sets},
       'views': dataset['views'] if entry['views'] > 1 else None,
     }

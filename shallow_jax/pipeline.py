@@ -28,6 +28,7 @@ from shallow_jax import storage
 from shallow_jax import teacher
 from shallow_jax import train
 from shallow_jax.data import dataset as dataset_lib
+from shallow_jax.data import preprocessing
 
 _log = logging.getLogger(__name__)
 
@@ -99,7 +100,8 @@ def prepare(
       f'{logits["batch_size"]}'
     )
   graph.check_names(networks)
-  dataset = data_lib.load(config['data'])
+  constants = workdir / 'data' / 'preprocessing.npz'
+  dataset = data_lib.load(config['data'], constants)
   graph.check_examples(networks, dataset)
   described = dataset.fingerprint()
   fingerprints = {name: graph.fingerprint(networks, name, described, logits) for name in networks}
@@ -205,7 +207,7 @@ def _save_data(
   folder.mkdir(exist_ok=True)
   storage.write_json(folder / 'fingerprint.json', described)
   storage.write_json(folder / 'notes.json', dataset.notes)
-  np.savez(folder / 'preprocessing.npz', allow_pickle=False, **dataset.constants)
+  preprocessing.save(folder / 'preprocessing.npz', dataset)
 
 
 def _begin(experiment: experiment_lib.Experiment, network: str) -> None:

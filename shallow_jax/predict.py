@@ -39,8 +39,21 @@ def logits(
   row's logits do not depend on how many rows come with it.
   """
   num_examples = len(arrays['id'])
+  constants = jax.device_put(dataset.constants)
+  forwards = [compiled(member.module, dataset.inputs) for member in members]
+
+  def block(indices: np.ndarray) -> np.ndarray:
+    raw = dataset_lib.take(arrays, indices)
+    views = jnp.full(len(indices), view, jnp.int32) if view else None
+    return np.stack(
+      [
+        np.asarray(forward(member.variables, constants, raw, views))
+        for forward, member in zip(forwards, members, strict=True)
+      ]
+    )
+
   blocks = [
-    _block(members, dataset, arrays, np.arange(start, start + batch_size) % num_examples, view)
+    block(np.arange(start, start + batch_size) % num_examples)
     for start in range(0, num_examples, batch_size)
   ]
   return np.concatenate(blocks, axis=1)[:, :num_examples]
@@ -81,25 +94,6 @@ def to_store(
     on_shard(shard)
   for folder, spec in stores:
     logit_store.finish(folder, spec, labels=split.arrays['label'])
-
-
-def _block(
-  members: Sequence[Member],
-  dataset: dataset_lib.Dataset,
-  arrays: Mapping[str, Any],
-  indices: np.ndarray,
-  view: int,
-) -> np.ndarray:
-  raw = dataset_lib.take(arrays, indices)
-  views = jnp.full(len(indices), view, jnp.int32) if view else None
-  return np.stack(
-    [
-      np.asarray(
-        compiled(member.module, dataset.inputs)(member.variables, dataset.constants, raw, views)
-      )
-      for member in members
-    ]
-  )
 
 
 @functools.lru_cache(maxsize=64)

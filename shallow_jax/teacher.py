@@ -145,7 +145,7 @@ def _spec(
       'set': logit_set.name,
       'members': [f'{network}/{seed}' for network, seed in members],
       'weights': experiment_lib.weights_of(experiment, members),
-      'preprocessing': described['constants'],
+      'preprocessing': described['preprocessing'],
       'view_settings': described['views'] if logit_set.views > 1 else None,
       'logit_batch': options['batch_size'],
     },

@@ -18,6 +18,16 @@ DIGITS = dict(
   num_validation=100,
   num_unlabelled=297,
   num_test=1000,
+  preprocessing=dict(name='standardise'),
+  sets={},
+)
+
+ARRAYS = dict(
+  name='arrays',
+  path='',
+  num_validation=10,
+  split_seed=0,
+  preprocessing=dict(name='standardise'),
   sets={},
 )
 
@@ -152,7 +162,7 @@ def own_data(**changes):
 
 def load_own(path, arrays, **changes):
   np.savez(path, **{name: array for name, array in arrays.items() if array is not None})
-  config = dict(name='arrays', path=str(path), num_validation=10, split_seed=0, sets={})
+  config = {**ARRAYS, 'path': str(path)}
   return data.load({**config, **changes})
 
 
@@ -215,7 +225,7 @@ def test_wrong_own_data_is_refused_in_one_line(tmp_path, changes, message):
 
 
 def test_a_missing_or_wrong_own_file_is_refused(tmp_path):
-  config = dict(name='arrays', path='', num_validation=10, split_seed=0, sets={})
+  config = ARRAYS
   (tmp_path / 'text.npz').write_text('not arrays')
   np.save(tmp_path / 'one.npy', np.ones(3))
   for path, message in (

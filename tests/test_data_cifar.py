@@ -28,6 +28,7 @@ def config(folder, **changes):
     max_test=0,
     max_pool=0,
     augment=dict(flip=True, crop_padding=4, seed=0),
+    preprocessing=dict(name='standardise'),
     sets={},
   )
   return {**settings, **changes}

@@ -160,6 +160,7 @@ def dataset(train=100, unlabelled=50, validation=20):
     name='numbers',
     class_names=('a', 'b', 'c'),
     splits=splits | dict(unlabelled=split(unlabelled, None)),
+    preprocessing=dict(name='standardise'),
     constants=dict(mean=np.zeros(4, np.float32)),
     inputs=lambda constants, raw, view: raw['input'],
     input_shape=(4,),

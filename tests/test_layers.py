@@ -1,10 +1,9 @@
-"""Pooling and convolution against Flax's and XLA's own, values and gradients."""
+"""Layers against Flax's and XLA's own, values and gradients."""
 
 import chex
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
-import jax.test_util
 import numpy as np
 import pytest
 
@@ -17,10 +16,6 @@ def no_rank_promotion():
     yield
 
 
-def flax_pool(x):
-  return nn.max_pool(x, (3, 3), strides=(2, 2))
-
-
 def values_and_gradients(function, *inputs, weight):
   """Returns function(*inputs) and the gradients of its sum, weighted by `weight`."""
 
@@ -29,70 +24,6 @@ def values_and_gradients(function, *inputs, weight):
     return values, gradients(weight)
 
   return jax.jit(both)(*inputs)
-
-
-def pool_case(size, dtype=np.float32):
-  """Returns images [4, *size, 5], half of them full of ties, and weights for the pool's values."""
-  rng = np.random.default_rng(0)
-  x = rng.normal(size=(4, *size, 5))
-  x[2:] = np.round(x[2:])
-  # powers of two: sums of four are exact in bfloat16 too, so that nothing needs a tolerance
-  shape = (4, (size[0] - 3) // 2 + 1, (size[1] - 3) // 2 + 1, 5)
-  weight = 2.0 ** rng.integers(-1, 3, size=shape)
-  return x.astype(dtype), weight.astype(dtype)
-
-
-@pytest.mark.parametrize('size', [(3, 4), (8, 5), (15, 15), (32, 32)])
-@pytest.mark.parametrize('dtype', [jnp.float32, jnp.bfloat16])
-def test_max_pool_and_its_gradient_equal_flax(size, dtype):
-  x, weight = pool_case(size, dtype)
-  actual = values_and_gradients(layers.max_pool, x, weight=weight)
-  expected = values_and_gradients(flax_pool, x, weight=weight)
-  chex.assert_trees_all_equal_shapes_and_dtypes(actual, expected)
-  chex.assert_trees_all_equal(actual, expected)
-
-
-@pytest.mark.parametrize('size', [(9, 8), (4, 7)])
-def test_max_pool_gradient_equals_a_loop(size):
-  x, weight = pool_case(size)
-  values, (gradient,) = values_and_gradients(layers.max_pool, x, weight=weight)
-  expected = np.zeros(x.shape)
-  for b, p, q, c in np.ndindex(*weight.shape):
-    window = x[b, 2 * p : 2 * p + 3, 2 * q : 2 * q + 3, c]
-    i, j = np.unravel_index(np.argmax(window), (3, 3))  # the first of equals, row by row
-    assert values[b, p, q, c] == window.max()
-    expected[b, 2 * p + i, 2 * q + j, c] += weight[b, p, q, c]
-  np.testing.assert_array_equal(gradient, expected)
-
-
-def test_max_pool_gradient_equals_a_difference_quotient():
-  x = np.random.default_rng(0).permutation(5 * 6 * 2).reshape(1, 5, 6, 2) / 10
-  jax.test_util.check_grads(
-    jax.jit(layers.max_pool), (x.astype(np.float32),), order=1, modes=['rev'], rtol=1e-2
-  )
-
-
-def test_max_pool_under_vmap():
-  x, weight = pool_case((8, 8))
-
-  def gradient(pool):  # each image a batch of its own
-    return lambda x, weight: jax.grad(lambda x: (pool(x[None]) * weight[None]).sum())(x)
-
-  actual = jax.jit(jax.vmap(gradient(layers.max_pool)))(x, weight)
-  chex.assert_trees_all_equal(actual, jax.jit(jax.vmap(gradient(flax_pool)))(x, weight))
-
-
-def test_max_pool_lets_nan_through_in_training_too():
-  x = np.zeros((1, 3, 3, 1), np.float32)
-  x[0, 1, 1, 0] = np.nan
-  values, _ = values_and_gradients(layers.max_pool, x, weight=np.ones((1, 1, 1, 1), np.float32))
-  assert np.isnan(values).all()
-
-
-@pytest.mark.parametrize('shape', [(3, 3, 1), (1, 2, 8, 1)])
-def test_max_pool_refuses_what_holds_no_window(shape):
-  with pytest.raises(ValueError, match='max_pool needs'):
-    layers.max_pool(np.zeros(shape))
 
 
 def conv_case(channels, kernel_size):

@@ -190,7 +190,7 @@ def test_multiply_adds_by_hand(module, input_shape, expected):
     (dict(name='shallow', hidden=400_000, bottleneck=250), '250L-400k', 1),
     (dict(name='dnn', hidden=(2000, 2000, 2000)), '2k-2k-2k', 3),
     (dict(name='cnn', features=[128, 128, 128]), '128c-p-128c-p-128c-p-1000fc', 4),
-    (dict(name='cnn', features=(64, 32), convs_per_stage=2, dense=()), '64c-64c-p-32c-32c-p', 4),
+    (dict(name='cnn', features=(64, 32), convs_per_stage=2, dense=()), '64c-64c-p-32c-32c-p-fc', 4),
     (dict(name='shallow_conv'), '64c-p-1200L-30k', 2),
     (dict(name='shallow_conv', features=128), '128c-p-1200L-30k', 2),
     (dict(name='shallow_conv', bottleneck=0), '64c-p-30k', 2),

@@ -1,6 +1,7 @@
 """Data sets by name."""
 
 from collections.abc import Mapping
+import pathlib
 from typing import Any
 
 from shallow_jax.data import arrays
@@ -16,13 +17,16 @@ LOADERS = {
 }
 
 
-def load(config: Mapping[str, Any]) -> dataset.Dataset:
+def load(config: Mapping[str, Any], constants: pathlib.Path | None = None) -> dataset.Dataset:
   """Load the data set that a complete config.data describes (its keys: shallow_jax/defaults.py).
 
+  Args:
+    config: complete.
+    constants: a file of `preprocessing.save`, taken instead of fitting where it is of this data.
   Raises:
     DataError: an unknown name, or data that is missing or wrong; one line that says what to do.
   """
   if config['name'] not in LOADERS:
     known = ', '.join(LOADERS)
     raise dataset.DataError(f'data.name is {config["name"]!r}, expected one of {known}')
-  return LOADERS[config['name']](config)
+  return LOADERS[config['name']](config, constants)

@@ -1,6 +1,7 @@
 """A user's own data, from one .npz file."""
 
 from collections.abc import Mapping
+import functools
 import pathlib
 from typing import Any
 import zipfile
@@ -10,13 +11,13 @@ import jax
 import numpy as np
 
 from shallow_jax.data import dataset
-from shallow_jax.data import images
+from shallow_jax.data import preprocessing
 from shallow_jax.data import transfer
 
 _REQUIRED = ('train_input', 'train_label', 'test_input', 'test_label')
 
 
-def load(config: Mapping[str, Any]) -> dataset.Dataset:
+def load(config: Mapping[str, Any], constants: pathlib.Path | None = None) -> dataset.Dataset:
   """Load the arrays of `path`, an .npz file.
 
   It has train_input [examples, ...] (uint8, or numbers that become float32), train_label (integers
@@ -39,8 +40,9 @@ def load(config: Mapping[str, Any]) -> dataset.Dataset:
     name='arrays',
     class_names=class_names,
     splits=transfer.derive(config['sets'], splits),
-    constants=images.fit(splits['train'].arrays['input']),
-    inputs=_inputs,
+    preprocessing=config['preprocessing'],
+    constants=preprocessing.fit(config['preprocessing'], splits['train'], constants),
+    inputs=functools.partial(_inputs, config['preprocessing']),
     input_shape=splits['train'].arrays['input'].shape[1:],
     notes=notes,
     view_fingerprint={},
@@ -48,10 +50,12 @@ def load(config: Mapping[str, Any]) -> dataset.Dataset:
 
 
 def _inputs(
-  constants: Mapping[str, jax.Array], raw: Mapping[str, jax.Array], view: jax.Array | None
+  settings: Mapping[str, Any],
+  constants: Mapping[str, jax.Array],
+  raw: Mapping[str, jax.Array], view: jax.Array | None,
 ) -> jax.Array:
   del view  # what may be done to someone's data only they know: every view is the example as it is
-  return images.standardise(constants, raw['input'])
+  return preprocessing.apply(settings, constants, raw['input'])
 
 
 def _read(path: pathlib.Path) -> dict[str, np.ndarray]:

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from shallow_jax.data import dataset
+from shallow_jax.data import preprocessing
 from shallow_jax.data import images
 from shallow_jax.data import tfds_source
 from shallow_jax.data import transfer
@@ -79,7 +80,7 @@ _ARCHIVES = {
 }
 
 
-def load(config: Mapping[str, Any]) -> dataset.Dataset:
+def load(config: Mapping[str, Any], constants: pathlib.Path | None = None) -> dataset.Dataset:
   """Load CIFAR-10 or CIFAR-100, whichever `name` says: uint8 [32, 32, 3].
 
   Validation is carved out of train; where `pool` names the other set, all its images that stand in
@@ -95,8 +96,9 @@ def load(config: Mapping[str, Any]) -> dataset.Dataset:
     name=config['name'],
     class_names=archive.class_names,
     splits=transfer.derive(config['sets'], splits),
-    constants=images.fit(splits['train'].arrays['input']),
-    inputs=functools.partial(_inputs, augmentation),
+    preprocessing=config['preprocessing'],
+    constants=preprocessing.fit(config['preprocessing'], splits['train'], constants),
+    inputs=functools.partial(_inputs, augmentation, config['preprocessing']),
     input_shape=(32, 32, 3),
     notes=notes,
     view_fingerprint=augmentation.fingerprint(),
@@ -105,6 +107,7 @@ def load(config: Mapping[str, Any]) -> dataset.Dataset:
 
 def _inputs(
   augmentation: images.Augmentation,
+  settings: Mapping[str, Any],
   constants: Mapping[str, jax.Array],
   raw: Mapping[str, jax.Array],
   view: jax.Array | None,
@@ -112,7 +115,7 @@ def _inputs(
   pixels = raw['input']
   if view is not None:
     pixels = images.augment(augmentation, pixels, raw['id'], view)
-  return images.standardise(constants, pixels)
+  return preprocessing.apply(settings, constants, pixels)
 
 
 def prepare_tfds(name: str, data_dir: str, tfds_dir: str) -> None:

@@ -52,7 +52,8 @@ class Dataset:
     name: as in config.data.name.
     class_names: one for each class.
     splits: 'train', 'validation', 'test', where there is one 'unlabelled', and the derived sets.
-    constants: the preprocessing, fitted on train; ships with a student.
+    preprocessing: its settings (config.data.preprocessing).
+    constants: what it fitted on train; ships with a student.
     inputs: `inputs(constants, raw, view)` turns a raw batch (of `take`) into the network's float32
       [batch, *input_shape]; pure JAX, for use inside a compiled step. `view` int32 [batch] chooses
       each example's augmented view (0: the example as it is), None leaves augmentation out.
@@ -64,6 +65,7 @@ class Dataset:
   name: str
   class_names: tuple[str, ...]
   splits: dict[str, Split]
+  preprocessing: Mapping[str, Any]
   constants: Arrays
   inputs: Inputs
   input_shape: tuple[int, ...]
@@ -76,7 +78,10 @@ class Dataset:
       'name': self.name,
       'class_names': list(self.class_names),
       'splits': {name: _split_fingerprint(split) for name, split in self.splits.items()},
-      'constants': {name: _sha256(array) for name, array in self.constants.items()},
+      'preprocessing': {
+        **self.preprocessing,
+        'constants': {name: _sha256(array) for name, array in self.constants.items()},
+      },
       'views': self.view_fingerprint,
     }
 

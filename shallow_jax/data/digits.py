@@ -1,6 +1,8 @@
 """Scikit-learn's 1,797 real handwritten digits, 8 x 8 pixels: an experiment in minutes."""
 
 from collections.abc import Mapping
+import functools
+import pathlib
 from typing import Any
 
 import jax
@@ -8,11 +10,11 @@ import numpy as np
 from sklearn import datasets
 
 from shallow_jax.data import dataset
-from shallow_jax.data import images
+from shallow_jax.data import preprocessing
 from shallow_jax.data import transfer
 
 
-def load(config: Mapping[str, Any]) -> dataset.Dataset:
+def load(config: Mapping[str, Any], constants: pathlib.Path | None = None) -> dataset.Dataset:
   """Load the digits: uint8 [8, 8, 1] of 0 to 16, split by a seed into four disjoint parts."""
   counts = {
     'train': config['num_train'],
@@ -26,8 +28,9 @@ def load(config: Mapping[str, Any]) -> dataset.Dataset:
     name='digits',
     class_names=tuple('0123456789'),
     splits=transfer.derive(config['sets'], splits),
-    constants=images.fit(splits['train'].arrays['input']),
-    inputs=_inputs,
+    preprocessing=config['preprocessing'],
+    constants=preprocessing.fit(config['preprocessing'], splits['train'], constants),
+    inputs=functools.partial(_inputs, config['preprocessing']),
     input_shape=(8, 8, 1),
     notes={'source': source, 'pool': 'digits whose labels were thrown away'},
     view_fingerprint={},
@@ -40,7 +43,9 @@ def _read() -> dataset.Split:
 
 
 def _inputs(
-  constants: Mapping[str, jax.Array], raw: Mapping[str, jax.Array], view: jax.Array | None
+  settings: Mapping[str, Any],
+  constants: Mapping[str, jax.Array],
+  raw: Mapping[str, jax.Array], view: jax.Array | None,
 ) -> jax.Array:
   del view  # digits are not augmented: every view is the image as it is
-  return images.standardise(constants, raw['input'])
+  return preprocessing.apply(settings, constants, raw['input'])

@@ -1,18 +1,12 @@
-"""Standardisation and augmented views of images, on the device.
+"""Augmented views of images, on the device.
 
 The paper augments nothing; flips and crops serve the teachers (Urban et al., ICLR 2017).
 """
 
-from collections.abc import Mapping
 import dataclasses
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-
-_CHUNK = 1024  # examples
-_CONSTANT = 1e-6  # a standard deviation below is that of a constant
-
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
@@ -31,34 +25,6 @@ class Augmentation:
   def fingerprint(self) -> dict[str, bool | int | str]:
     """Return the settings and what else decides a view's pixels."""
     return {**dataclasses.asdict(self), 'border': 'reflect', 'random': 'threefry2x32'}
-
-
-def fit(inputs: np.ndarray) -> dict[str, np.ndarray]:
-  """Return the mean and standard deviation of inputs [examples, ..., channels], float32 [channels].
-
-  Images have one of each a channel, vectors one a feature; what is constant gets a deviation of 1.
-  """
-  rows, channels = inputs.reshape(len(inputs), -1), inputs.shape[-1]
-  mean = _by_channel(rows.mean(axis=0, dtype=np.float64), channels)
-  centre = np.tile(mean, rows.shape[1] // channels)
-  # in chunks: a float64 copy of CIFAR-10 would take a gigabyte
-  chunks = [rows[start : start + _CHUNK] for start in range(0, len(rows), _CHUNK)]
-  squares = np.sum([np.square(chunk - centre).sum(axis=0) for chunk in chunks], axis=0)
-  std = np.sqrt(_by_channel(squares / len(rows), channels))
-  std = np.where(std > _CONSTANT, std, 1.0)
-  return {'mean': mean.astype(np.float32), 'std': std.astype(np.float32)}
-
-
-def _by_channel(means: np.ndarray, channels: int) -> np.ndarray:
-  return means.reshape(-1, channels).mean(axis=0)
-
-
-def standardise(constants: Mapping[str, jax.Array], inputs: jax.Array) -> jax.Array:
-  """Scale inputs [batch, ..., channels] to float32 with mean 0 and deviation 1 on train."""
-  axes = range(inputs.ndim - 1)
-  mean = jnp.expand_dims(constants['mean'], axes)
-  std = jnp.expand_dims(constants['std'], axes)
-  return (inputs.astype(jnp.float32) - mean) / std
 
 
 def augment(

@@ -6,13 +6,17 @@ from flax import linen as nn
 import jax
 
 from shallow_jax.models import layers
+from shallow_jax.models import notation
+from shallow_jax.models import pooling
 
 
 class CNN(nn.Module):
   """A deep CNN, `128c-p-128c-p-128c-p-1000fc` in Table 2.
 
-  Each stage is a convolution ("same"), batch normalisation if asked for, ReLU and a 3x3 max-pool
-  with stride 2; `convs_per_stage` > 1 repeats the convolution before the pool.
+  Each stage is a convolution ("same"), batch normalisation if asked for, ReLU and a 3x3 pool with
+  stride 2, 'max' or 'stochastic'; `convs_per_stage` > 1 repeats the convolution before the pool.
+  Behind the stages come `local` layers (`16lc`: a 3x3 convolution with filters of its own at each
+  place) and dense ones (`1000fc`), all with dropout; without any, dropout is on the last pool.
   Maps images [batch, height, width, channels] to logits [batch, num_classes].
   """
 
@@ -20,6 +24,8 @@ class CNN(nn.Module):
   features: Sequence[int] = (64, 64, 64)
   kernel_size: int = 5
   convs_per_stage: int = 1
+  pooling: str = 'max'
+  local: Sequence[int] = ()
   dense: Sequence[int] = (1000,)
   batch_norm: bool = False
   dropout: float = 0.0
@@ -31,11 +37,15 @@ class CNN(nn.Module):
     for maps in self.features:
       for _ in range(self.convs_per_stage):
         x = self._convolution(x, maps, train=train)
-      x = layers.hidden_units(self, layers.max_pool(x))
+      x = layers.hidden_units(self, pooling.Pool(self.pooling)(x, train=train))
+    for maps in self.local:
+      x = nn.relu(layers.locally_connected(maps)(x))
+      x = nn.Dropout(self.dropout)(layers.hidden_units(self, x), deterministic=not train)
     x = layers.flatten(x)
     for width in self.dense:
       x = nn.relu(nn.Dense(width, kernel_init=layers.HE_NORMAL)(x))
-      x = layers.hidden_units(self, x)
+      x = nn.Dropout(self.dropout)(layers.hidden_units(self, x), deterministic=not train)
+    if not (self.local or self.dense):
       x = nn.Dropout(self.dropout)(x, deterministic=not train)
     return layers.Output(self.num_classes, self.output_init_scale)(x)
 
@@ -48,15 +58,15 @@ class CNN(nn.Module):
   @property
   def architecture(self) -> str:
     """The paper's notation, such as `64c-p-64c-p-1000fc`."""
-    stages = [f'{maps}c' for maps in self.features for _ in range(self.convs_per_stage)]
-    for i in range(len(self.features), 0, -1):
-      stages.insert(i * self.convs_per_stage, 'p')
-    return '-'.join(stages + [f'{width}fc' for width in self.dense])
+    stages = '-'.join((f'{maps}c-' * self.convs_per_stage) + 'p' for maps in self.features)
+    local = [f'{maps}lc' for maps in self.local]
+    dense = [f'{width}fc' for width in self.dense]
+    return '-'.join([stages, *local, *dense] if local or dense else [stages, 'fc'])
 
   @property
   def depth(self) -> int:
     """The number of nonlinear layers on the longest path."""
-    return len(self.features) * self.convs_per_stage + len(self.dense)
+    return len(self.features) * self.convs_per_stage + len(self.local) + len(self.dense)
 
 
 class ShallowConv(nn.Module):
@@ -84,7 +94,7 @@ class ShallowConv(nn.Module):
     """Returns the logits [batch, num_classes]."""
     x = nn.Dropout(self.input_dropout)(x, deterministic=not train)
     x = layers.hidden_units(self, nn.relu(layers.Conv(self.features, self.kernel_size)(x)))
-    x = layers.hidden_units(self, layers.max_pool(x))
+    x = layers.hidden_units(self, pooling.max_pool(x))
     if self.batch_norm:
       x = layers.batch_norm(train=train)(x)
     x = layers.flatten(x)
@@ -95,7 +105,7 @@ class ShallowConv(nn.Module):
   @property
   def architecture(self) -> str:
     """The paper's notation, such as `64c-p-1200L-30k`."""
-    return f'{self.features}c-p-' + layers.wide_name(self.hidden, self.bottleneck)
+    return f'{self.features}c-p-' + notation.wide_name(self.hidden, self.bottleneck)
 
   @property
   def depth(self) -> int:

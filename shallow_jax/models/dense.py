@@ -6,6 +6,7 @@ from flax import linen as nn
 import jax
 
 from shallow_jax.models import layers
+from shallow_jax.models import notation
 
 
 class DNN(nn.Module):
@@ -34,7 +35,7 @@ class DNN(nn.Module):
   @property
   def architecture(self) -> str:
     """The paper's notation, such as `2k-2k-2k`."""
-    return '-'.join(layers.width_name(width) for width in self.hidden)
+    return '-'.join(notation.width_name(width) for width in self.hidden)
 
   @property
   def depth(self) -> int:
@@ -68,7 +69,7 @@ class Shallow(nn.Module):
   @property
   def architecture(self) -> str:
     """The paper's notation, such as `250L-8k`."""
-    return layers.wide_name(self.hidden, self.bottleneck)
+    return notation.wide_name(self.hidden, self.bottleneck)
 
   @property
   def depth(self) -> int:

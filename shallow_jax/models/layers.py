@@ -1,9 +1,7 @@
-"""Layers: `c`, `p` and `L` of the paper's architectures, the wide hidden layer and the output.
+"""Layers: `c`, `lc` and `L` of the paper's architectures, the wide hidden layer and the output.
 
-The paper gives neither filter sizes nor pooling geometry. A 5x5 'same' convolution and 3x3 max
-pooling with stride 2 (32 -> 15 -> 7 -> 3) is the only reading that gives both its 54M and its 70M
-parameters. Forward, both layers are XLA's own operators; their gradients are written out, because
-XLA's are slow on CPU.
+The paper gives no filter sizes. A 5x5 'same' convolution before the pool of pooling.py is the only
+reading that gives both its 54M and its 70M parameters.
 """
 
 from collections.abc import Mapping
@@ -21,79 +19,6 @@ Params = Mapping[str, Any]
 
 # Up to this many input channels, Conv computes its kernel's gradient row by row.
 _MAX_ROWWISE_CHANNELS = 4
-
-
-def max_pool(x: jax.Array) -> jax.Array:
-  """Takes the maximum over 3x3 windows, stride 2, without padding (Table 2's `p`).
-
-  A window's gradient goes to exactly one position: the first of its maxima in row-major order, as
-  in XLA's select-and-scatter and in PyTorch. Written as a gather it is 7 times as fast as the
-  former on CPU (128 x 32 x 32 x 64, forward and backward, 2 cores: 30 against 220 ms).
-
-  Args:
-    x: [batch, height, width, channels], floating point, height and width at least 3.
-
-  Returns:
-    [batch, (height - 3) // 2 + 1, (width - 3) // 2 + 1, channels].
-
-  Raises:
-    ValueError: x is no batch of images, or one smaller than a window.
-  """
-  if x.ndim != 4 or min(x.shape[1:3]) < 3:
-    raise ValueError(f'max_pool needs [batch, height >= 3, width >= 3, channels], got {x.shape}')
-  return _max_pool(x, x.shape[1:3])
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
-def _max_pool(x: jax.Array, size: tuple[int, int]) -> jax.Array:
-  del size  # the shape that the backward pass has to restore
-  return nn.max_pool(x, (3, 3), strides=(2, 2))
-
-
-def _max_pool_forward(x: jax.Array, size: tuple[int, int]) -> tuple[jax.Array, jax.Array]:
-  """Returns the pooled values and, as int8, the place (0 to 8) of the maximum in its window."""
-  rows, columns = ((length - 3) // 2 + 1 for length in size)
-  place = jnp.zeros((x.shape[0], rows, columns, x.shape[3]), jnp.int8)
-  pooled = x[:, : 2 * rows - 1 : 2, : 2 * columns - 1 : 2]
-  for k in range(1, 9):
-    i, j = divmod(k, 3)
-    value = x[:, i : i + 2 * rows - 1 : 2, j : j + 2 * columns - 1 : 2]
-    # Only a strictly greater one moves the place: ties stay with the first.
-    place = jnp.where(value > pooled, jnp.int8(k), place)
-    pooled = jnp.maximum(pooled, value)
-  return pooled, place
-
-
-def _max_pool_backward(
-  size: tuple[int, int], place: jax.Array, gradient: jax.Array
-) -> tuple[jax.Array]:
-  """Gathers, for each position of x, the gradients of those windows whose maximum it is.
-
-  Windows p - 1 and p overlap in row 2p; row 2p + 1 lies in window p alone. Thus even and odd rows
-  and columns are four images, each a sum of 4, 2, 2 and 1 terms, which are then interleaved.
-  """
-  border = ((0, 0), (1, 1), (1, 1), (0, 0))
-  place = jnp.pad(place, border, constant_values=-1)
-  gradient = jnp.pad(gradient, border)
-  batch, rows, columns, channels = gradient.shape
-
-  def windows(i: int, j: int) -> jax.Array:
-    """The gradients of the windows whose maximum lies in their row i and column j, else 0."""
-    row, column = int(i < 2), int(j < 2)  # window p is at p + 1 in the padded arrays
-    part = (slice(None), slice(row, row + rows - 1), slice(column, column + columns - 1))
-    return jnp.where(place[part] == 3 * i + j, gradient[part], jnp.zeros((), gradient.dtype))
-
-  even_rows = jnp.stack(
-    [windows(0, 0) + windows(0, 2) + windows(2, 0) + windows(2, 2), windows(0, 1) + windows(2, 1)],
-    axis=3,
-  )
-  odd_rows = jnp.stack([windows(1, 0) + windows(1, 2), windows(1, 1)], axis=3)
-  x_gradient = jnp.stack([even_rows, odd_rows], axis=2)  # [batch, rows, 2, columns, 2, channels]
-  x_gradient = x_gradient.reshape(batch, 2 * (rows - 1), 2 * (columns - 1), channels)
-  return (x_gradient[:, : size[0], : size[1]],)
-
-
-_max_pool.defvjp(_max_pool_forward, _max_pool_backward)
 
 
 class Conv(nn.Module):
@@ -271,6 +196,11 @@ class Output(nn.Module):
     return nn.Dense(self.num_classes, kernel_init=init, name='output')(x)
 
 
+def locally_connected(features: int) -> nn.Module:
+  """A 3x3 "same" layer like a convolution, but with filters of its own at each place (`lc`)."""
+  return nn.ConvLocal(features, (3, 3), padding='SAME', kernel_init=HE_NORMAL)
+
+
 def flatten(x: jax.Array) -> jax.Array:
   """[batch, ...] -> [batch, D]."""
   return x.reshape(x.shape[0], -1)
@@ -280,13 +210,3 @@ def hidden_units(module: nn.Module, x: jax.Array) -> jax.Array:
   """Marks x [batch, ...] as hidden units of the net (counted by `metrics.size`); returns x."""
   module.sow('hidden_units', 'activations', x)
   return x
-
-
-def width_name(width: int) -> str:
-  """2000 -> `2k`, 500 -> `500`."""
-  return f'{width // 1000}k' if width % 1000 == 0 else str(width)
-
-
-def wide_name(hidden: int, bottleneck: int) -> str:
-  """The paper's notation of a wide layer: `250L-8k`, or `8k` without a bottleneck."""
-  return (f'{bottleneck}L-' if bottleneck else '') + width_name(hidden)

@@ -1,0 +1,173 @@
+"""What is done to raw inputs before a network sees them: fitted on train, applied on the device.
+
+  standardise  each channel (each feature of vectors) by its mean and deviation over train
+  per_image    each image by its own mean and deviation (Urban et al., ICLR 2017)
+  gcn_zca      each image by its own mean and deviation, then ZCA whitening over train
+
+The paper says nothing of it; contrast normalisation and ZCA were usual on CIFAR-10 at the time.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+import io
+import pathlib
+from typing import Any
+import zipfile
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from shallow_jax import storage
+from shallow_jax.data import dataset
+
+NAMES = ('standardise', 'per_image', 'gcn_zca')
+
+_CHUNK = 4096  # examples
+_CONSTANT = 1e-6  # a standard deviation below is that of a constant
+_KEY = 'fitted_to'  # in a file of constants: what they were fitted to
+
+
+def fit(
+  config: Mapping[str, Any], train: dataset.Split, saved: pathlib.Path | None = None
+) -> dataset.Arrays:
+  """Returns the constants of a preprocessing, fitted on train.
+
+  Args:
+    config: `name` and `zca_epsilon`, which is added to the variances that ZCA scales to 1.
+    train: the only split that is looked at.
+    saved: a file of `save`: its constants are taken where they were fitted to just this. A run goes
+      on with the bits it began with, though linear algebra's last ones differ between machines.
+
+  Raises:
+    DataError: an unknown name.
+  """
+  if config['name'] not in NAMES:
+    raise dataset.DataError(
+      f'data.preprocessing.name is {config["name"]!r}, expected one of {", ".join(NAMES)}'
+    )
+  found = _load(saved) if saved is not None else None
+  if found is not None and found.pop(_KEY) == _fitted_to(config, train):
+    return found
+  inputs = train.arrays['input']
+  if config['name'] == 'standardise':
+    return fit_standardise(inputs)
+  if config['name'] == 'per_image':
+    return {}
+  return fit_zca(inputs, config['zca_epsilon'])
+
+
+def save(path: pathlib.Path, fitted: dataset.Dataset) -> None:
+  """Writes the constants of a data set, for `fit` to take another time."""
+  key = _fitted_to(fitted.preprocessing, fitted.splits['train'])
+  file = io.BytesIO()
+  np.savez(file, allow_pickle=False, **fitted.constants, **{_KEY: np.array(key)})
+  storage.write_bytes(path, file.getvalue())
+
+
+def apply(
+  config: Mapping[str, Any], constants: Mapping[str, jax.Array], inputs: jax.Array
+) -> jax.Array:
+  """Inputs [batch, ..., channels] of any dtype as the network's float32 ones, of the same shape."""
+  if config['name'] == 'standardise':
+    return standardise(constants, inputs)
+  if config['name'] == 'per_image':
+    return normalise_contrast(inputs)
+  return whiten(constants, normalise_contrast(inputs))
+
+
+def fit_standardise(inputs: np.ndarray) -> dict[str, np.ndarray]:
+  """Returns the mean and deviation of inputs [examples, ..., channels], float32 [channels].
+
+  Images have one of each a channel, vectors one a feature; what is constant gets a deviation of 1.
+  """
+  channels = inputs.shape[-1]
+  num_features = int(np.prod(inputs.shape[1:]))
+  mean = _by_channel(_mean(inputs), channels)
+  centre = np.tile(mean, num_features // channels)
+  squares = sum(np.square(chunk - centre).sum(axis=0) for chunk in _chunks(inputs))
+  std = np.sqrt(_by_channel(squares / len(inputs), channels))
+  std = np.where(std > _CONSTANT, std, 1.0)
+  return {'mean': mean.astype(np.float32), 'std': std.astype(np.float32)}
+
+
+def standardise(constants: Mapping[str, jax.Array], inputs: jax.Array) -> jax.Array:
+  """Scale inputs [batch, ..., channels] to float32 with mean 0 and deviation 1 on train."""
+  axes = range(inputs.ndim - 1)
+  mean = jnp.expand_dims(constants['mean'], axes)
+  std = jnp.expand_dims(constants['std'], axes)
+  return (inputs.astype(jnp.float32) - mean) / std
+
+
+def normalise_contrast(inputs: jax.Array) -> jax.Array:
+  """Scale each input [batch, ...] to mean 0 and deviation 1 over its own values (GCN), float32.
+
+  An input of one value only becomes 0.
+  """
+  x = inputs.astype(jnp.float32)
+  axes = tuple(range(1, x.ndim))
+  x = x - x.mean(axis=axes, keepdims=True)
+  deviation = jnp.sqrt(jnp.square(x).mean(axis=axes, keepdims=True))
+  return x / jnp.where(deviation > _CONSTANT, deviation, 1.0)
+
+
+def fit_zca(inputs: np.ndarray, epsilon: float) -> dict[str, np.ndarray]:
+  """Returns `mean` float32 [features] and `zca` float32 [features, features] of inputs [examples, ...].
+
+  With the covariance U diag(s) Uᵀ of the contrast-normalised inputs: zca = U diag((s + ε)^-½) Uᵀ
+  (Bell & Sejnowski 1997).
+  """
+  mean = _mean(inputs, _normalised)
+  chunks = (_normalised(chunk) for chunk in _chunks(inputs))
+  moment = sum((chunk.T @ chunk).astype(np.float64) for chunk in chunks) / len(inputs)
+  variances, directions = np.linalg.eigh(moment - np.outer(mean, mean))
+  scales = 1 / np.sqrt(np.maximum(variances, 0) + epsilon)
+  zca = (directions * scales) @ directions.T
+  return {'mean': mean.astype(np.float32), 'zca': zca.astype(np.float32)}
+
+
+def whiten(constants: Mapping[str, jax.Array], inputs: jax.Array) -> jax.Array:
+  """Removes what train's inputs [batch, ...] have in common, pixel from pixel (ZCA)."""
+  x = inputs.reshape(len(inputs), -1) - constants['mean'][None]
+  return (x @ constants['zca']).reshape(inputs.shape)
+
+
+def _fitted_to(config: Mapping[str, Any], train: dataset.Split) -> str:
+  return storage.sha256_json({**config, 'train': train.ids_sha256})
+
+
+def _load(path: pathlib.Path) -> dict[str, Any] | None:
+  if not path.exists():
+    return None
+  try:
+    # read whole: np.load leaves a damaged file open
+    with np.load(io.BytesIO(path.read_bytes())) as file:
+      found = {name: file[name] for name in file}
+  except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+    raise dataset.DataError(f'{path}: damaged ({error}); delete it to fit it anew') from error
+  return {**found, _KEY: str(found.get(_KEY, ''))}
+
+
+def _chunks(inputs: np.ndarray) -> Iterator[np.ndarray]:
+  """Rows [some, features]: a float copy of all of CIFAR-10 would take a gigabyte."""
+  rows = inputs.reshape(len(inputs), -1)
+  return (rows[start : start + _CHUNK] for start in range(0, len(rows), _CHUNK))
+
+
+def _mean(
+  inputs: np.ndarray, prepare: Callable[[np.ndarray], np.ndarray] = lambda chunk: chunk
+) -> np.ndarray:
+  """The mean over examples of each feature, float64."""
+  sums = (prepare(chunk).sum(axis=0, dtype=np.float64) for chunk in _chunks(inputs))
+  return np.asarray(sum(sums) / len(inputs))
+
+
+def _normalised(chunk: np.ndarray) -> np.ndarray:
+  """`normalise_contrast` on the host."""
+  x = chunk.astype(np.float32)
+  x -= x.mean(axis=1, keepdims=True)
+  deviation = np.sqrt(np.square(x).mean(axis=1, keepdims=True))
+  return x / np.where(deviation > _CONSTANT, deviation, np.float32(1))
+
+
+def _by_channel(means: np.ndarray, channels: int) -> np.ndarray:
+  return means.reshape(-1, channels).mean(axis=0)

@@ -1,0 +1,138 @@
+"""Preprocessing against plain linear algebra and scikit-learn, and its constants on disk."""
+
+import jax
+import numpy as np
+import pytest
+from sklearn import decomposition
+
+from shallow_jax import data
+from shallow_jax.data import dataset
+from shallow_jax.data import preprocessing
+
+ZCA = dict(name='gcn_zca', zca_epsilon=0.1)
+
+
+def images(count=900, shape=(6, 5, 3)):
+  """Images whose pixels have much in common with their neighbours, in 7 to 250."""
+  rng = np.random.default_rng(0)
+  mixing = rng.normal(size=(90, 90)) + 3
+  x = rng.normal(size=(count, 90)) @ mixing
+  x = (x - x.min()) / (x.max() - x.min())
+  return (7 + 243 * x).astype(np.uint8).reshape(count, *shape)
+
+
+def applied(config, constants, inputs):
+  with jax.numpy_rank_promotion('raise'):
+    apply = jax.jit(lambda constants, x: preprocessing.apply(config, constants, x))
+    return np.asarray(apply(constants, inputs))
+
+
+@pytest.mark.parametrize('shape', [(2500, 4, 5, 3), (2500, 6)])
+def test_standardise_fits_the_mean_and_deviation_by_channel(shape):
+  inputs = np.random.default_rng(0).normal(300, 7, shape).astype(np.float32)
+  rows = inputs.reshape(-1, shape[-1]).astype(np.float64)
+  constants = preprocessing.fit_standardise(inputs)
+  np.testing.assert_allclose(constants['mean'], rows.mean(axis=0), rtol=1e-6)
+  np.testing.assert_allclose(constants['std'], rows.std(axis=0), rtol=1e-6)
+
+
+def test_per_image_gives_every_image_mean_0_and_deviation_1():
+  x = images()
+  x[3] = 77
+  constants = preprocessing.fit(dict(name='per_image'), dataset.make_split(x, None))
+  assert constants == {}
+  rows = applied(dict(name='per_image'), constants, x).reshape(len(x), -1)
+  np.testing.assert_allclose(rows.mean(axis=1), 0, atol=1e-5)
+  deviations = np.delete(rows.std(axis=1), 3)
+  np.testing.assert_allclose(deviations, 1, rtol=1e-5)
+  np.testing.assert_array_equal(rows[3], 0)
+
+
+def normalised(x):
+  rows = x.reshape(len(x), -1).astype(np.float64)
+  return (rows - rows.mean(axis=1, keepdims=True)) / rows.std(axis=1, keepdims=True)
+
+
+def test_zca_equals_plain_linear_algebra():
+  x = images()
+  constants = preprocessing.fit_zca(x, 0.1)
+  rows = normalised(x)
+  left, singular, _ = np.linalg.svd((rows - rows.mean(axis=0)).T / np.sqrt(len(rows)))
+  expected = left @ np.diag(1 / np.sqrt(singular**2 + 0.1)) @ left.T
+  np.testing.assert_allclose(constants['zca'], expected, atol=1e-5)
+  whitened = applied(ZCA, constants, x).reshape(len(x), -1)
+  np.testing.assert_allclose(whitened, (rows - rows.mean(axis=0)) @ expected, atol=1e-4)
+
+
+def test_zca_is_scikit_learns_whitening_turned_back():
+  """Without a regulariser, on rows of full rank: PCA's whitened scores times its directions."""
+  x = images()
+  found = preprocessing.fit_zca(x, 1e-6)
+  rows = normalised(x)
+  # contrast normalisation takes away one direction of 90
+  pca = decomposition.PCA(n_components=89, whiten=True, svd_solver='full').fit(rows)
+  expected = pca.transform(rows) @ pca.components_ * np.sqrt(len(rows) / (len(rows) - 1))
+  config = dict(name='gcn_zca', zca_epsilon=1e-6)
+  actual = applied(config, found, x).reshape(len(x), -1)
+  np.testing.assert_allclose(actual, expected, atol=2e-2)
+  assert np.abs(np.cov(actual.T) - np.cov(expected.T)).max() < 1e-2
+
+
+def test_zca_takes_more_than_one_chunk():
+  x = images(count=4096 + 800)
+  parts = preprocessing.fit_zca(x, 0.1)
+  rows = normalised(x)
+  np.testing.assert_allclose(parts['mean'], rows.mean(axis=0), atol=1e-5)
+  variances, directions = np.linalg.eigh(np.cov(rows.T, bias=True))
+  expected = (directions / np.sqrt(np.maximum(variances, 0) + 0.1)) @ directions.T
+  np.testing.assert_allclose(parts['zca'], expected, atol=1e-5)
+
+
+def test_an_unknown_preprocessing_is_refused():
+  train = dataset.make_split(images(), None)
+  with pytest.raises(
+    dataset.DataError, match="data.preprocessing.name is 'zca', expected one of standardise, per_"
+  ):
+    preprocessing.fit(dict(name='zca'), train)
+
+
+DIGITS = dict(
+  name='digits',
+  split_seed=0,
+  num_train=400,
+  num_validation=100,
+  num_unlabelled=297,
+  num_test=1000,
+  preprocessing=ZCA,
+  sets={},
+)
+
+
+def test_saved_constants_are_taken_where_they_were_fitted_to_just_this(tmp_path):
+  path = tmp_path / 'preprocessing.npz'
+  first = data.load(DIGITS, path)
+  preprocessing.save(path, first)
+  with np.load(path) as file:
+    saved = dict(file)
+  saved['mean'] += 1  # a mark
+  np.savez(path, **saved)
+  again = data.load(DIGITS, path)
+  np.testing.assert_array_equal(again.constants['mean'], first.constants['mean'] + 1)
+  for changed in ({'split_seed': 1}, {'preprocessing': {**ZCA, 'zca_epsilon': 0.2}}):
+    other = data.load({**DIGITS, **changed}, path)
+    assert np.abs(other.constants['mean'] - saved['mean']).max() > 0.5
+
+
+def test_a_damaged_file_of_constants_is_named(tmp_path):
+  path = tmp_path / 'preprocessing.npz'
+  preprocessing.save(path, data.load(DIGITS))
+  path.write_bytes(path.read_bytes()[:-100])
+  with pytest.raises(dataset.DataError, match=r'preprocessing.npz: damaged .* delete it'):
+    data.load(DIGITS, path)
+
+
+def test_the_fingerprint_tells_settings_and_constants(tmp_path):
+  one = data.load(DIGITS).fingerprint()['preprocessing']
+  other = data.load({**DIGITS, 'preprocessing': dict(name='per_image')}).fingerprint()
+  assert one['name'] == 'gcn_zca' and set(one['constants']) == {'mean', 'zca'}
+  assert other['preprocessing'] == {'name': 'per_image', 'constants': {}}

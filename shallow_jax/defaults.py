@@ -4,16 +4,17 @@ A config file calls `experiment`, `data` and `network` with what differs; `compl
 for a plain dict. Both refuse what is not listed here, with the nearest name that is.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-import difflib
+from collections.abc import Mapping, Sequence
 import re
 from typing import Any
 
 import ml_collections
 
+from shallow_jax import config_values
 from shallow_jax import losses
 from shallow_jax import models
 from shallow_jax import optimizer
+from shallow_jax import sweep_settings
 
 EXPERIMENT = dict(
   name='',  # the title of the report
@@ -33,6 +34,8 @@ EXPERIMENT = dict(
     baseline='',  # the network on labels; '': none
     headline='',  # the mimic that is compared with it
     teacher='',
+    note='',  # under the title, such as that the nets are smaller than the paper's
+    sweeps=(),  # figures of several networks, by name (shallow_jax/sweep_settings.py: SWEEP)
   ),
 )
 
@@ -40,6 +43,7 @@ NETWORK = dict(
   # Exactly one of the next two says what the network is.
   model=None,  # name and the constructor's arguments (shallow_jax.models.MODELS)
   ensemble=(),  # networks whose seeds' logits are averaged
+  fit=None,  # of model single_layer, which is fitted without gradient descent: see FIT
   seeds=1,
   init='',  # a network of the same model to start from; seed i starts from its seed i mod n
   targets='labels',  # or a network, or one seed of it: 'cnn/0'
@@ -76,6 +80,11 @@ NETWORK = dict(
   paper=None,  # dict(value=15.1, source='Table 2'): the paper's figure for this row
 )
 
+FIT = dict(
+  num_patches=400_000,  # that k-means clusters
+  svm_c=0.002,  # of scikit-learn's LinearSVC: the weight of a squared hinge beside |w|² / 2
+)
+
 PREPROCESSING = dict(
   name='standardise',  # per_image, gcn_zca (shallow_jax/data/preprocessing.py)
   zca_epsilon=0.1,  # added to the variances that ZCA scales to 1
@@ -89,12 +98,24 @@ DATA = {
     data_dir='',  # a TFDS data_dir, or the folder of the binary archive
     num_validation=5000,
     split_seed=0,
-    pool='',  # 'cifar100': its images, unlabelled
-    pool_dir='',  # '': data_dir
+    pool='',  # unlabelled: the other CIFAR, images, arrays, tfds:NAME (shallow_jax/data/pools.py)
+    pool_dir='',  # where it is; '' for the other CIFAR: in data_dir
+    near_duplicate_correlation=0.7,  # with validation or test: dropped (data/duplicates.py); 0: off
     max_train=0,  # 0: all
     max_test=0,
     max_pool=0,
-    augment=dict(flip=False, crop_padding=0, seed=0),
+    augment=dict(  # how views are made (shallow_jax.data.images.Augmentation)
+      flip=False,
+      crop_padding=0,  # pixels
+      crop_min_scale=1.0,  # of the side; 0.75 of 32 pixels: crops of 24 to 32; 1: off
+      hue_shift=0.0,  # of the colour circle
+      saturation_shift=0.0,
+      saturation_scale=0.0,
+      value_shift=0.0,
+      value_scale=0.0,
+      mixup_alpha=0.0,  # in what learns from logits; 0: off
+      seed=0,
+    ),
   ),
   'arrays': dict(path='', num_validation=0, split_seed=0),
 }
@@ -103,21 +124,32 @@ DATA['cifar100'] = DATA['cifar10']
 DERIVED_SET = dict(
   of=(),  # the sets it is made of
   without_class=-1,  # a class to leave out; -1: none
+  size=0,  # so many of them; 0: all
   munge=None,  # dict(size, swap_probability, local_variance, seed): Bucila et al. 2006
 )
 MUNGE = dict(size=0, swap_probability=0.2, local_variance=1.0, seed=0)
-PAPER = dict(value=0.0, source='')
+PAPER = dict(
+  value=0.0,  # test error in per cent
+  source='',
+  parameters='',  # as the paper states them: '~70M'
+  hidden_units='',
+)
 
 # Logit regression diverges where learning rate x hidden units passes 20 to 28 at momentum 0.9
 # (measured on digits at 2k and 8k units), so a shallow net's default rate falls as 1 / H.
 STABLE_RATE = 20.0
 
+# Numbers that must be more than 0; the others may be 0.
+POSITIVE = (
+  *('temperature', 'kernel_size', 'patch_size', 'convs_per_stage', 'features', 'hidden'),
+  'svm_c',
+)
+
 # What a network's figures do not depend on: changed at will in a finished run.
 PRESENTATION = ('label', 'paper', 'seeds')
 
-
-class ConfigError(ValueError):
-  """A config that can't be run; its message is one line that names the key."""
+ConfigError = config_values.ConfigError
+choice = config_values.choice
 
 
 def experiment(
@@ -130,17 +162,17 @@ def experiment(
 def complete(config: Mapping[str, Any] | ml_collections.ConfigDict) -> ml_collections.ConfigDict:
   """Fills in every default; an unknown key or a wrong type raises ConfigError."""
   config = config.to_dict() if isinstance(config, ml_collections.ConfigDict) else config
-  full = _merge(EXPERIMENT, config, 'config', free=('data', 'networks'))
+  full = config_values.merge(EXPERIMENT, config, 'config', free=('data', 'networks', 'report'))
   full['data'] = _data(full['data'])
   full['networks'] = {
     _network_name(name): _network(entry, f'config.networks.{name}')
-    for name, entry in _dict(full['networks'], 'config.networks').items()
+    for name, entry in config_values.mapping(full['networks'], 'config.networks').items()
   }
   full['order'] = full['order'] or tuple(full['networks'])
   if sorted(full['order']) != sorted(full['networks']):
     names = ', '.join(full['networks'])
     raise ConfigError(f'config.order: expected every network once, {names}')
-  _check_report(full['report'], list(full['networks']))
+  full['report'] = _report(full['report'], full['networks'])
   return ml_collections.ConfigDict(full, type_safe=True, convert_dict=True)
 
 
@@ -165,46 +197,34 @@ def variants(variant: str, known: Sequence[str]) -> list[str]:
   return chosen
 
 
-def suggestion(name: str, known: Iterable[str]) -> str:
-  """`; did you mean 'x'?` with the nearest known name, or the names that there are."""
-  known = list(known)
-  near = difflib.get_close_matches(str(name), known, n=1)
-  return f'; did you mean {near[0]!r}?' if near else f'; expected one of {", ".join(known)}'
-
-
-def choice(value: str, known: Sequence[str], where: str) -> None:
-  """Raises ConfigError unless `value` is one of the known names."""
-  if value not in known:
-    raise ConfigError(f'{where}: unknown {value!r}{suggestion(value, known)}')
-
-
 def _data(config: Mapping[str, Any]) -> dict[str, Any]:
-  name = _dict(config, 'config.data').get('name', '')
+  name = config_values.mapping(config, 'config.data').get('name', '')
   choice(name, list(DATA), 'config.data.name')
   defaults = dict(DATA[name], name=name, preprocessing=PREPROCESSING, sets={})
-  full = _merge(defaults, config, 'config.data', free=('sets',))
+  full = config_values.merge(defaults, config, 'config.data', free=('sets',))
   full['sets'] = {
     key: _derived_set(entry, f'config.data.sets.{key}')
-    for key, entry in _dict(full['sets'], 'config.data.sets').items()
+    for key, entry in config_values.mapping(full['sets'], 'config.data.sets').items()
   }
   return full
 
 
 def _derived_set(entry: Mapping[str, Any], where: str) -> dict[str, Any]:
-  full = _merge(DERIVED_SET, entry, where, free=('munge',))
+  full = config_values.merge(DERIVED_SET, entry, where, free=('munge',))
   if full['munge'] is not None:
-    full['munge'] = _merge(MUNGE, full['munge'], f'{where}.munge')
+    full['munge'] = config_values.merge(MUNGE, full['munge'], f'{where}.munge')
   return full
 
 
 def _network(entry: Mapping[str, Any], where: str) -> dict[str, Any]:
-  full = _merge(NETWORK, entry, where, free=('model', 'search', 'paper'))
+  full = config_values.merge(NETWORK, entry, where, free=('model', 'fit', 'search', 'paper'))
   if (full['model'] is None) == (not full['ensemble']):
     raise ConfigError(f'{where}: expected exactly one of model and ensemble')
   if full['model'] is not None:
     full['model'] = _model(full['model'], f'{where}.model')
+  full['fit'] = _fit(full, f'{where}.fit')
   if full['paper'] is not None:
-    full['paper'] = _merge(PAPER, full['paper'], f'{where}.paper')
+    full['paper'] = config_values.merge(PAPER, full['paper'], f'{where}.paper')
   full['search'] = _search(full['search'], full, f'{where}.search')
   check_values(full, where)
   return full
@@ -216,7 +236,9 @@ def check_values(entry: Mapping[str, Any], where: str) -> None:
   choice(entry['optimizer']['schedule'], optimizer.SCHEDULES, f'{where}.optimizer.schedule')
   choice(entry['select'], ('error', 'loss', 'last'), f'{where}.select')
   _check_steps(entry, where)
-  for part in ('loss', 'optimizer', 'model'):
+  if entry['fit'] is not None:
+    _check_fit(entry, where)
+  for part in ('loss', 'optimizer', 'model', 'fit'):
     for key, value in (entry[part] or {}).items():
       _check_range(key, value, f'{where}.{part}.{key}')
 
@@ -230,18 +252,41 @@ def _network_name(name: str) -> str:
   return name
 
 
-def _check_report(report: Mapping[str, Any], networks: Sequence[str]) -> None:
-  for name in report['attribution']:
-    choice(name, networks, 'config.report.attribution')
+def _report(report: Mapping[str, Any], networks: Mapping[str, Any]) -> dict[str, Any]:
+  full = config_values.merge(EXPERIMENT['report'], report, 'config.report', free=('sweeps',))
+  for name in full['attribution']:
+    choice(name, list(networks), 'config.report.attribution')
   for role in ('baseline', 'headline', 'teacher'):
-    if report[role]:
-      choice(report[role], networks, f'config.report.{role}')
+    if full[role]:
+      choice(full[role], list(networks), f'config.report.{role}')
+  full['sweeps'] = sweep_settings.complete(full['sweeps'], networks)
+  return full
 
 
 def _model(model: Mapping[str, Any], where: str) -> dict[str, Any]:
-  name = _dict(model, where).get('name', '')
+  name = config_values.mapping(model, where).get('name', '')
   choice(name, list(models.MODELS), f'{where}.name')
-  return _merge(dict(models.arguments(name), name=name), model, where)
+  return config_values.merge(dict(models.arguments(name), name=name), model, where)
+
+
+def _fit(entry: Mapping[str, Any], where: str) -> dict[str, Any] | None:
+  if entry['model'] is not None and entry['model']['name'] == 'single_layer':
+    return config_values.merge(FIT, {} if entry['fit'] is None else entry['fit'], where)
+  if entry['fit'] is not None:
+    raise ConfigError(f'{where}: only a single_layer model has it, the others learn by gradient')
+  return None
+
+
+def _check_fit(entry: Mapping[str, Any], where: str) -> None:
+  for key in ('targets', 'loss', 'init', 'views'):
+    if entry[key] != NETWORK[key]:
+      raise ConfigError(
+        f'{where}.{key}: a single_layer model is fitted to labels by k-means and an SVM; expected '
+        f'{NETWORK[key]!r}, not {entry[key]!r}'
+      )
+  patches, features = entry['fit']['num_patches'], entry['model']['features']
+  if patches < features:
+    raise ConfigError(f'{where}.fit.num_patches: {patches} are less than the {features} features')
 
 
 def _rate(model: Mapping[str, Any]) -> float:
@@ -250,23 +295,23 @@ def _rate(model: Mapping[str, Any]) -> float:
 
 def _search(search: Any, entry: Mapping[str, Any], where: str) -> dict[str, Any]:
   found: dict[str, Any] = {}
-  for key, value in _dict(search, where).items():
+  for key, value in config_values.mapping(search, where).items():
     here = f'{where}.{key}'
     if key not in entry:
-      raise ConfigError(f'{where}: unknown key {key!r}{suggestion(key, entry)}')
+      raise ConfigError(f'{where}: unknown key {key!r}{config_values.suggestion(key, entry)}')
     if isinstance(entry[key], Mapping):
       found[key] = _search(value, entry[key], here)
     elif not isinstance(value, (tuple, list)) or not value:
       raise ConfigError(f'{here}: expected a tuple of values to try, not {value!r}')
     else:
-      found[key] = tuple(_value(entry[key], each, here) for each in value)
+      found[key] = tuple(config_values.typed(entry[key], each, here) for each in value)
   return found
 
 
 def _check_range(key: str, value: Any, where: str) -> None:
   if not isinstance(value, (int, float)) or isinstance(value, bool):
     return
-  if key in ('temperature', 'kernel_size', 'convs_per_stage', 'features', 'hidden'):
+  if key in POSITIVE:
     if value <= 0:
       raise ConfigError(f'{where}: expected more than 0, not {value}')
   elif value < 0:
@@ -291,36 +336,3 @@ def _check_steps(entry: Mapping[str, Any], where: str) -> None:
     if entry[key] % entry['steps_per_call']:
       steps = entry['steps_per_call']
       raise ConfigError(f'{where}.{key}: {entry[key]} is not a multiple of steps_per_call, {steps}')
-
-
-def _merge(
-  defaults: Mapping[str, Any], changes: Mapping[str, Any], where: str, free: Sequence[str] = ()
-) -> dict[str, Any]:
-  """`defaults` with `changes` laid over it; keys in `free` are taken as they come."""
-  for key in _dict(changes, where):
-    if key not in defaults:
-      raise ConfigError(f'{where}: unknown key {key!r}{suggestion(key, defaults)}')
-  return {
-    key: changes.get(key, default)
-    if key in free
-    else _value(default, changes.get(key, default), f'{where}.{key}')
-    for key, default in defaults.items()
-  }
-
-
-def _dict(value: Any, where: str) -> Mapping[str, Any]:
-  if not isinstance(value, Mapping):
-    raise ConfigError(f'{where}: expected a dict, not {value!r}')
-  return value
-
-
-def _value(default: Any, value: Any, where: str) -> Any:
-  if isinstance(default, Mapping):
-    return _merge(default, value, where)
-  if isinstance(default, tuple) and isinstance(value, (tuple, list)):
-    return tuple(value)
-  if isinstance(default, float) and isinstance(value, (int, float)) and type(value) is not bool:
-    return float(value)  # NumPy's float64 is a float too
-  if type(value) is not type(default):
-    raise ConfigError(f'{where}: expected {type(default).__name__}, not {value!r}')
-  return value

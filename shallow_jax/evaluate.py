@@ -22,9 +22,11 @@ import numpy as np
 import shallow_jax
 from shallow_jax import experiment as experiment_lib
 from shallow_jax import graph
+from shallow_jax import kmeans_svm
 from shallow_jax import metrics
 from shallow_jax import models
 from shallow_jax import predict
+from shallow_jax import predictions
 from shallow_jax import storage
 from shallow_jax import teacher
 
@@ -63,7 +65,7 @@ def evaluate(experiment: experiment_lib.Experiment, network: str) -> dict[str, A
     'label': entry['label'] or network,
     **_description(experiment, members if entry['ensemble'] else members[:1]),
     'targets': _targets(entry),
-    'loss': None if entry['ensemble'] else entry['loss']['name'],
+    'loss': _loss(entry),
     'seeds': [seed for seed, _ in runs],
     'metrics': {name: {'error': _over_seeds(found, name, 'error'), 'per': None} for name in SETS},
     'fidelity': _mean([each['fidelity'] for each in found if each is not None]),
@@ -76,6 +78,9 @@ def evaluate(experiment: experiment_lib.Experiment, network: str) -> dict[str, A
     'provenance': _provenance(experiment, network, records, search),
     'weights': experiment_lib.weights_of(experiment, members),
   }
+  predicted = [None if each is None else each['predictions'] for each in found]
+  labels = experiment.dataset.splits['test'].arrays['label']
+  predictions.save(experiment.workdir, network, predicted, labels)
   storage.write_json(experiment.folder(network) / 'result.json', result)
   _log.info('%s: test error %s', network, _shown(result['metrics']['test']['error']))
   return result
@@ -113,6 +118,7 @@ def _figures(
   found: dict[str, Any] = {
     name: figures(logits[name], splits[name].arrays['label']) for name in SETS
   }
+  found['predictions'] = logits['test'].argmax(axis=-1)
   found['fidelity'] = None
   if graph.target(entry) is not None:
     _, its_members = teacher.members_for(experiment, entry, seed)
@@ -184,6 +190,12 @@ def _latency(
 
 def _targets(entry: Mapping[str, Any]) -> str:
   return f'mean logits of {", ".join(entry["ensemble"])}' if entry['ensemble'] else entry['targets']
+
+
+def _loss(entry: Mapping[str, Any]) -> str | None:
+  if entry['ensemble']:
+    return None
+  return entry['loss']['name'] if entry['fit'] is None else kmeans_svm.SVM['loss']
 
 
 def _flags(records: Sequence[Mapping[str, Any]]) -> dict[str, list[int]]:

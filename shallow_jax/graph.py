@@ -102,6 +102,8 @@ def fingerprint(
   found: dict[str, Any] = {
     'entry': {key: value for key, value in entry.items() if key not in defaults.PRESENTATION}
   }
+  if entry['fit'] is None:
+    del found['entry']['fit']  # younger than many runs, which go on with the fingerprint they have
   if entry['model'] is not None:
     sets = dict.fromkeys([*entry['examples'], 'validation'])
     found['data'] = {
@@ -193,7 +195,17 @@ def _check_examples(entry: Mapping[str, Any], dataset: dataset_lib.Dataset, wher
       raise defaults.ConfigError(f'{where}.examples: {name!r} is never trained on')
     if needs_labels and (split.arrays['label'] < 0).any():
       raise defaults.ConfigError(f'{where}.examples: {name!r} has examples without a label')
+  if dataset.partner_offsets is not None and entry['views'] > 1 and not needs_labels:
+    _check_unlabelled_mixes(entry, where)
   if entry['batch_size'] > count:
     raise defaults.ConfigError(
       f'{where}.batch_size: {entry["batch_size"]} is larger than the data, {count} examples'
+    )
+
+
+def _check_unlabelled_mixes(entry: Mapping[str, Any], where: str) -> None:
+  if any(with_trial(entry, trial)['loss']['label_weight'] for trial in trials(entry)):
+    raise defaults.ConfigError(
+      f'{where}.loss.label_weight: a view that mixes two examples has no label; expected 0, or '
+      'data.augment.mixup_alpha=0'
     )

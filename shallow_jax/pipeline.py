@@ -18,6 +18,8 @@ from shallow_jax import defaults
 from shallow_jax import evaluate
 from shallow_jax import experiment as experiment_lib
 from shallow_jax import graph
+from shallow_jax import host_memory
+from shallow_jax import kmeans_svm
 from shallow_jax import metrics
 from shallow_jax import models
 from shallow_jax import problem as problem_lib
@@ -53,6 +55,7 @@ def run(
     only: these networks and what they need; all if empty.
     stage: one arrow of the chain alone: train, logits, evaluate or report.
   """
+  host_memory.keep_freed_memory()
   full = defaults.plain(defaults.complete(config))
   defaults.choice(stage, STAGES, '--stage')
   workdir = pathlib.Path(workdir)
@@ -274,7 +277,10 @@ def _train_seed(
   settings = ''.join(f' {key.rpartition(".")[2]} {value}' for key, value in trial.items())
   label = f'{network}/{folder.name}{settings}'
   folder.mkdir(parents=True, exist_ok=True)
-  outcome = train.fit(problem, folder, label=label, stop=experiment.stop)
+  if entry['fit'] is None:
+    outcome = train.fit(problem, folder, label=label, stop=experiment.stop)
+  else:
+    outcome = kmeans_svm.fit(problem, label=label, stop=experiment.stop)
   experiment_lib.save_trained(folder, outcome, trial=trial, target_weights=weights)
   _log.info('%s: %s', label, _described(outcome))
 
@@ -302,19 +308,21 @@ def _problem(
   seed: int,
   sources: tuple[str, list[tuple[str, int]]] | None,
 ) -> problem_lib.Problem:
-  splits = experiment.dataset.splits
-  examples = dataset_lib.concatenate([splits[name] for name in entry['examples']]).arrays
-  validation = splits['validation'].arrays
+  dataset = experiment.dataset
+  mixed_views = 1 if sources is None else entry['views']  # a mix has logits, but no label
+  sets = [dataset.with_partners(name, mixed_views) for name in entry['examples']]
+  examples = dataset_lib.concatenate(sets).arrays
+  validation = dataset.splits['validation'].arrays
   statistics = None
   if sources is not None:
-    *sets, validation_set = graph.student_sets(entry)
-    target, statistics = teacher.targets(experiment, *sources, sets)
+    *logit_sets, validation_set = graph.student_sets(entry)
+    target, statistics = teacher.targets(experiment, *sources, logit_sets)
     examples = dict(examples, target=target)
     target, _ = teacher.targets(experiment, *sources, [validation_set])
     validation = dict(validation, target=target)
   return problem_lib.build(
     entry,
-    experiment.dataset,
+    dataset,
     examples,
     validation,
     seed=seed,

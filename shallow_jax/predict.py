@@ -8,7 +8,6 @@ from typing import Any
 
 from flax import linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from shallow_jax import logit_manifest
@@ -32,31 +31,33 @@ def logits(
   *,
   batch_size: int,
   view: int = 0,
+  rows: np.ndarray | None = None,
 ) -> np.ndarray:
   """The members' logits [members, examples, classes] in evaluation mode, float32.
 
   Every batch has `batch_size` rows, the last one padded, so that one program serves all and a
-  row's logits do not depend on how many rows come with it.
+  row's logits do not depend on how many rows come with it. `rows` chooses examples of `arrays`,
+  among which a view's partners are looked up; None takes all.
   """
-  num_examples = len(arrays['id'])
+  rows = np.arange(len(arrays['id'])) if rows is None else rows
   constants = jax.device_put(dataset.constants)
   forwards = [compiled(member.module, dataset.inputs) for member in members]
 
   def block(indices: np.ndarray) -> np.ndarray:
-    raw = dataset_lib.take(arrays, indices)
-    views = jnp.full(len(indices), view, jnp.int32) if view else None
+    views = np.full(len(indices), view, np.int32)
+    raw = dataset_lib.take_views(arrays, indices, views)
     return np.stack(
       [
-        np.asarray(forward(member.variables, constants, raw, views))
+        np.asarray(forward(member.variables, constants, raw, views if view else None))
         for forward, member in zip(forwards, members, strict=True)
       ]
     )
 
   blocks = [
-    block(np.arange(start, start + batch_size) % num_examples)
-    for start in range(0, num_examples, batch_size)
+    block(rows[np.arange(start, start + batch_size) % len(rows)])
+    for start in range(0, len(rows), batch_size)
   ]
-  return np.concatenate(blocks, axis=1)[:, :num_examples]
+  return np.concatenate(blocks, axis=1)[:, : len(rows)]
 
 
 def to_store(
@@ -75,7 +76,7 @@ def to_store(
   Args:
     members: whose logits are averaged.
     dataset: for the preprocessing.
-    split: the set.
+    split: the set, with partners where its views are mixed.
     stores: folder and spec of the mean's store, then of each member's where they are kept.
     batch_size: examples that are computed at once.
     on_shard: called after each shard; may raise to stop there.
@@ -84,11 +85,12 @@ def to_store(
   for folder, spec in stores:
     due.update({shard.index: shard for shard in logit_store.missing_shards(folder, spec)})
   for shard in due.values():
-    rows = dataset_lib.take(split.arrays, np.arange(shard.start, shard.stop))
-    views = range(stores[0][1].views)
-    by_member = np.stack(
-      [logits(members, dataset, rows, batch_size=batch_size, view=view) for view in views], axis=1
-    )
+    rows = np.arange(shard.start, shard.stop)
+    by_view = [
+      logits(members, dataset, split.arrays, batch_size=batch_size, view=view, rows=rows)
+      for view in range(stores[0][1].views)
+    ]
+    by_member = np.stack(by_view, axis=1)
     for (folder, spec), values in zip(stores, [by_member.mean(axis=0), *by_member], strict=False):
       logit_store.write_shard(folder, spec, shard, values)
     on_shard(shard)

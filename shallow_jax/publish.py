@@ -1,51 +1,118 @@
-"""Reports that ship with the configs: configs/results/<config>/ and the table of configs/README.md.
+"""Reports that ship with the configs: configs/results/<config>/, and the pages filled from them.
+
+configs/README.md has a table of all rows, configs/inconsistencies.md single figures in its text.
 
 python -m shallow_jax.publish runs/digits digits
 """
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 import pathlib
+import re
 import sys
 from typing import Any
 
+from shallow_jax import comparison
+from shallow_jax import plotting
 from shallow_jax import report
 from shallow_jax import report_tables
-from shallow_jax import results as results_lib
 from shallow_jax import storage
 
 CONFIGS = pathlib.Path(__file__).parents[1] / 'configs'
 BEGIN, END = '<!-- results:begin -->', '<!-- results:end -->'
+FIGURE = re.compile(r'(<!-- ours:([\w-]+)/([\w-]+) ([^>]+?) -->)(.*?)(<!-- end -->)', re.DOTALL)
+NOT_RUN = 'not run here yet'
 
 Entry = Mapping[str, Any]
 
 
 class PublishError(RuntimeError):
-  """There is no place for the table; the message is one line."""
+  """A page that can't be filled; the message is one line."""
 
 
 def publish(workdir: pathlib.Path, name: str, configs: pathlib.Path = CONFIGS) -> None:
-  """Copies a report into <configs>/results/<name>/ and rewrites the table of <configs>/README.md.
+  """Copies a report into <configs>/results/<name>/ and fills the pages of <configs> anew.
 
   Raises:
-    PublishError: the README has no place for the table.
+    PublishError: the README has no place for the table, or a page asks for what there is not.
     storage.StorageError: there is no report yet.
   """
   results = storage.read_json(workdir / 'report' / 'results.json')
   readme = configs / 'README.md'
+  page = configs / 'inconsistencies.md'
+  text = page.read_text() if page.exists() else ''
   _with_table(readme, '')
+  filled(text, {name: results})
   folder = configs / 'results' / name
   folder.mkdir(parents=True, exist_ok=True)
   storage.write_json(folder / 'results.json', results)
   pictures = sorted((workdir / 'report' / 'figures').glob('*.png'))
   report.write_pictures(folder, {path.name: path.read_bytes() for path in pictures})
-  storage.write_bytes(readme, _with_table(readme, published_table(published(configs))).encode())
+  everything = published(configs)
+  storage.write_bytes(readme, _with_table(readme, published_table(everything)).encode())
+  if text:
+    storage.write_bytes(page, filled(text, everything).encode())
 
 
 def published(configs: pathlib.Path = CONFIGS) -> dict[str, Any]:
   """The published results by config."""
   paths = sorted((configs / 'results').glob('*/results.json'))
   return {path.parent.name: storage.read_json(path) for path in paths}
+
+
+def filled(text: str, results: Mapping[str, Mapping[str, Any]]) -> str:
+  """A page's text with each of its figures as published now.
+
+  A figure stands in `<!-- ours:CONFIG/NETWORK WHAT -->here<!-- end -->`. WHAT: `error`, `weights`,
+  `hidden_units`, `times_teacher`, `against_paper`, or `nearer A B`, two errors in per cent.
+
+  Args:
+    text: of the page.
+    results: the published ones by config; what is not among them is `not run here yet`.
+
+  Raises:
+    PublishError: a figure of another name.
+  """
+  return FIGURE.sub(lambda match: f'{match[1]}{_figure(match, results)}{match[6]}', text)
+
+
+def _figure(match: re.Match[str], results: Mapping[str, Mapping[str, Any]]) -> str:
+  _, config, network, what, _, _ = match.groups()
+  name, *arguments = what.split()
+  if name not in _FIGURES:
+    raise PublishError(f'{match[1]}: unknown {what!r}; expected one of {", ".join(_FIGURES)}')
+  found = results.get(config, {'networks': {}})
+  if network not in found['networks']:
+    return NOT_RUN
+  return _FIGURES[name](found, network, *arguments)
+
+
+def _error(results: Mapping[str, Any], name: str) -> str:
+  entry = results['networks'][name]
+  seeds = report_tables.seeds_text(entry)
+  return f'{report_tables.error_text(entry)} % ({seeds} {"seed" if seeds == "1" else "seeds"})'
+
+
+def _nearer(results: Mapping[str, Any], name: str, first: str, second: str) -> str:
+  mean = comparison.test_error(results['networks'][name])['mean']
+  if mean is None:
+    return 'near neither'
+  near, far = sorted((first, second), key=lambda value: abs(mean - float(value)))
+  return f'nearer to {near} than to {far}'
+
+
+_FIGURES: dict[str, Callable[..., str]] = {
+  'error': _error,
+  'weights': lambda results, name: plotting.short_count(
+    results['networks'][name]['parameters']['weights']
+  ),
+  'hidden_units': lambda results, name: plotting.short_count(
+    results['networks'][name]['hidden_units']
+  ),
+  'times_teacher': lambda results, name: report_tables.times_teacher(results, name),
+  'against_paper': lambda results, name: _against_paper(results['networks'][name]),
+  'nearer': _nearer,
+}
 
 
 def published_table(results: Mapping[str, Mapping[str, Any]]) -> str:
@@ -105,7 +172,7 @@ def _against_best(found: Mapping[str, Any], best: str) -> str:
 
 
 def _against_paper(entry: Entry) -> str:
-  error, paper = results_lib.test_error(entry), entry['paper']
+  error, paper = comparison.test_error(entry), entry['paper']
   if paper is None or error['mean'] is None:
     return ''
   points = error['mean'] - paper['value']

@@ -8,6 +8,10 @@ from shallow_jax import figures
 from shallow_jax import report_tables
 from shallow_jax import results as results_lib
 from shallow_jax import storage
+from shallow_jax import sweep_figures
+from shallow_jax import sweeps
+
+PAPER_PICTURE = 'against_the_paper.png'
 
 
 def write(config: Mapping[str, Any], workdir: pathlib.Path) -> dict[str, Any]:
@@ -24,7 +28,8 @@ def write(config: Mapping[str, Any], workdir: pathlib.Path) -> dict[str, Any]:
   results = results_lib.collect(config, workdir)
   folder = workdir / 'report' / 'figures'
   folder.mkdir(parents=True, exist_ok=True)
-  pictures = figures.draw(results, list(results_lib.run_folders(config, workdir).values()))
+  folders = list(results_lib.run_folders(config, workdir).values())
+  pictures = figures.draw(results, folders) | sweep_figures.draw(results, folders)
   write_pictures(folder, pictures)
   storage.write_json(workdir / 'report' / 'results.json', results)
   text = markdown(results, [f'figures/{name}' for name in pictures])
@@ -34,18 +39,60 @@ def write(config: Mapping[str, Any], workdir: pathlib.Path) -> dict[str, Any]:
 
 def markdown(results: Mapping[str, Any], pictures: Sequence[str] = ()) -> str:
   """The report, with pictures by their paths."""
+  shown = {pathlib.Path(path).name: _picture(path) for path in pictures}
+  elsewhere = {PAPER_PICTURE, *(sweeps.picture(sweep) for sweep in results['sweeps'])}
   sections = [
     f'# {results["experiment"]}',
+    results['note'],
     _data_text(results['data']),
     report_tables.networks_table(results),
     _notes(results),
     _comparison_text(results),
     _attribution_text(results),
-    '\n'.join(f'![{pathlib.Path(path).stem.replace("_", " ")}]({path})' for path in pictures),
+    _paper_text(results, shown),
+    '\n'.join(text for name, text in shown.items() if name not in elsewhere),
+    _sweeps_text(results, shown),
     _search_text(results),
     _provenance_text(results),
   ]
   return '\n\n'.join(section for section in sections if section) + '\n'
+
+
+def _picture(path: str) -> str:
+  return f'![{pathlib.Path(path).stem.replace("_", " ")}]({path})'
+
+
+def _paper_text(results: Mapping[str, Any], shown: Mapping[str, str]) -> str:
+  table = report_tables.paper_table(results)
+  if not table:
+    return ''
+  parts = ['## Against the paper', table, _PAPER_NOTE, shown.get(PAPER_PICTURE, '')]
+  return '\n\n'.join(part for part in parts if part)
+
+
+_PAPER_NOTE = (
+  "Ours: mean ± standard deviation over seeds, the chance in training. 95 % interval: Wilson's, of "
+  'the mean error, the chance in drawing a test set of that size. Weights are counted by formula, '
+  "biases apart; an ensemble's are the sums over its members. ″: as above."
+)
+
+
+def _sweeps_text(results: Mapping[str, Any], shown: Mapping[str, str]) -> str:
+  """Each sweep with its figure, and the factors in size that it asks for."""
+  sections = []
+  for sweep in results['sweeps']:
+    table = report_tables.factor_table(sweep, results['networks'])
+    note = _FACTOR_NOTE if table else ''
+    parts = [f'### {sweep["title"]}', shown.get(sweeps.picture(sweep), ''), table, note]
+    sections += [part for part in parts if part]
+  return '\n\n'.join(['## Sweeps', *sections]) if sections else ''
+
+
+_FACTOR_NOTE = (
+  'For each net: how many times its size another series needs for the same mean error, on lines '
+  'between the measured sizes over the logarithm of the size. Interval: seeds drawn anew with '
+  'replacement, 2.5th to 97.5th percentile; of few seeds it is rather too narrow.'
+)
 
 
 def _notes(results: Mapping[str, Any]) -> str:
@@ -136,8 +183,17 @@ def _comparison_text(results: Mapping[str, Any]) -> str:
     headline(results),
     _controls_text(results),
     report_tables.comparison_table(results),
+    _MCNEMAR_NOTE if any(each.get('mcnemar') for each in results['comparison'].values()) else '',
   ]
   return '\n\n'.join(section for section in sections if section)
+
+
+_MCNEMAR_NOTE = (
+  "McNemar's exact test on the test set, seed i of one net against seed i of the other. Shown is "
+  'the pair of the median p; in brackets, how many pairs have p < 0.05. Seeds are not pooled, as '
+  'their errors on an example go together. The test speaks of these very nets, the standard '
+  'errors of others trained like them.'
+)
 
 
 def _controls_text(results: Mapping[str, Any]) -> str:

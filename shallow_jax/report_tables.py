@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 import pathlib
 from typing import Any
 
-from shallow_jax import figures
-from shallow_jax import results as results_lib
+from shallow_jax import comparison
+from shallow_jax import plotting
 
 Entry = Mapping[str, Any]
 Cells = Callable[[Mapping[str, Any], str], str]
@@ -26,9 +26,69 @@ def _networks_table(results: Mapping[str, Any], columns: Mapping[str, Cells]) ->
   if not results['networks']:
     return 'No network is finished yet.'
   rows = [[cells(results, name) for cells in columns.values()] for name in results['order']]
-  used = [i for i in range(len(columns)) if any(row[i] not in ('', '–') for row in rows)]
-  heads = list(columns)
+  return _without_empty_columns(list(columns), rows)
+
+
+def paper_table(results: Mapping[str, Any]) -> str:
+  """Rows of the paper beside ours; '' if the config names none."""
+  names = [name for name in results['order'] if results['networks'][name]['paper']]
+  rows = dittoed([_paper_row(results['networks'][name]) for name in names], (9, 10))
+  heads = (
+    'row',
+    'architecture',
+    'paper %',
+    'ours % (seeds)',
+    '95 % interval',
+    'weights by formula',
+    'paper: parameters',
+    'hidden units',
+    'paper: hidden units',
+    'device',
+    'command',
+    'time, all seeds',
+  )
+  return _without_empty_columns(heads, rows) if rows else ''
+
+
+def _paper_row(entry: Entry) -> list[str]:
+  paper, found = entry['paper'], entry['provenance']
+  return [
+    entry['label'],
+    entry['architecture'],
+    paper_text(entry),
+    f'{error_text(entry)} ({seeds_text(entry)})',
+    interval_text(entry),
+    plotting.short_count(_weights(entry)),
+    paper['parameters'] or '–',
+    plotting.short_count(entry['hidden_units']),
+    paper['hidden_units'] or '–',
+    found['device'],
+    f'`{command_text(found["command"])}`',
+    duration(found['wall_seconds']),
+  ]
+
+
+def _without_empty_columns(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+  used = [i for i in range(len(heads)) if any(row[i] not in ('', '–') for row in rows)]
   return aligned_table([heads[i] for i in used], [[row[i] for i in used] for row in rows])
+
+
+def factor_table(sweep: Mapping[str, Any], networks: Mapping[str, Entry]) -> str:
+  """How many times the x of each net another series needs; '' if the sweep does not ask."""
+  rows = [
+    [
+      found['against'],
+      networks[found['network']]['label'],
+      plotting.short_count(found['x']),
+      f'{found["error"]:.2f}',
+      found['of'],
+      factor_text(found),
+      factor_interval_text(found['interval']),
+    ]
+    for found in sweep['factors']
+  ]
+  heads = ('goal', 'network', sweep['x_label'], 'error %', 'by', 'times as many', '95 % interval')
+  return aligned_table(heads, rows) if rows else ''
 
 
 def comparison_table(results: Mapping[str, Any]) -> str:
@@ -41,9 +101,12 @@ def comparison_table(results: Mapping[str, Any]) -> str:
     f'errors of {name} ÷ its errors',
     'difference, points',
     'in standard errors',
+    f'wrong alone: it / {name}',
+    "McNemar's p",
     f'gap to the teacher closed by {name}',
   )
-  return aligned_table(heads, [_comparison_row(results, name) for name in results['comparison']])
+  rows = [_comparison_row(results, name) for name in results['comparison']]
+  return _without_empty_columns(heads, rows)
 
 
 def _comparison_row(results: Mapping[str, Any], name: str) -> list[str]:
@@ -57,8 +120,17 @@ def _comparison_row(results: Mapping[str, Any], name: str) -> list[str]:
     number(found['ratio'], '.2f'),
     number(found['difference'], '.2f') + error,
     number(found['in_standard_errors'], '.1f'),
+    *_mcnemar_cells(found.get('mcnemar')),
     per_cent(found['gap_closed']),
   ]
+
+
+def _mcnemar_cells(found: Mapping[str, Any] | None) -> tuple[str, str]:
+  if found is None:
+    return '–', '–'
+  p_value = '< 0.0001' if found['p_value'] < 1e-4 else f'{found["p_value"]:.2g}'
+  significant = f'{found["significant_pairs"]} of {found["pairs"]} < 0.05'
+  return f'{found["only_first"]} / {found["only_second"]}', f'{p_value} ({significant})'
 
 
 def attribution_table(steps: Sequence[Mapping[str, Any]]) -> str:
@@ -160,11 +232,47 @@ def seeds_text(entry: Entry) -> str:
 
 def error_text(entry: Entry) -> str:
   """Mean and standard deviation in per cent, without the sign."""
-  error = results_lib.test_error(entry)
+  error = comparison.test_error(entry)
   if error['mean'] is None:
     return 'diverged'
   spread = '' if error['std'] is None else f' ± {error["std"]:.2f}'
   return f'{error["mean"]:.2f}{spread}'
+
+
+def interval_text(entry: Entry) -> str:
+  """Wilson's interval of the test error."""
+  interval = entry['test_interval']
+  return '–' if interval is None else f'{interval[0]:.2f} – {interval[1]:.2f}'
+
+
+def factor_text(found: Mapping[str, Any]) -> str:
+  """A factor in size, or which side of the measured sizes it lies on."""
+  text = f'{found["factor"]:.2g}'
+  notes = {
+    'more than': f'> {text} (not reached within the measured sizes)',
+    'at most': f'≤ {text} (by the smallest measured)',
+  }
+  return notes.get(found['bound'], text)
+
+
+def factor_interval_text(interval: Sequence[float | None] | None) -> str:
+  """The interval of a factor; an end may lie beyond the measured sizes."""
+  if interval is None:
+    return '–'
+  low, high = interval
+  if low is None:
+    return 'beyond the measured sizes'
+  return f'{low:.2g} – {"beyond the measured sizes" if high is None else f"{high:.2g}"}'
+
+
+def duration(seconds: float) -> str:
+  """Wall time in at most two units; a dash for what took none of its own."""
+  if not seconds:
+    return '–'
+  if seconds < 60:
+    return f'{seconds:.0f} s'
+  hours, minutes = divmod(round(seconds / 60), 60)
+  return f'{hours} h {minutes:02} min' if hours else f'{minutes} min'
 
 
 def paper_text(entry: Entry) -> str:
@@ -200,7 +308,8 @@ def _of_entry(show: Callable[[Entry], str]) -> Cells:
   return lambda results, name: show(results['networks'][name])
 
 
-def _times_teacher(results: Mapping[str, Any], name: str) -> str:
+def times_teacher(results: Mapping[str, Any], name: str) -> str:
+  """A network's weights divided by those of the network it learns from."""
   networks = results['networks']
   own_teacher = networks[name]['targets'].partition('/')[0]
   teacher = own_teacher if own_teacher in networks else results['roles']['teacher']
@@ -231,8 +340,8 @@ _COLUMNS: dict[str, Cells] = {
   'network': lambda results, name: name,
   'architecture': _of_entry(lambda entry: entry['architecture']),
   'depth': _of_entry(lambda entry: str(entry['depth'])),
-  'weights': _of_entry(lambda entry: figures.short_count(_weights(entry))),
-  '× teacher': _times_teacher,
+  'weights': _of_entry(lambda entry: plotting.short_count(_weights(entry))),
+  '× teacher': times_teacher,
   'targets': _of_entry(lambda entry: entry['targets']),
   'loss': _of_entry(lambda entry: entry['loss'] or '–'),
   'seeds': _of_entry(seeds_text),

@@ -81,7 +81,7 @@ def _compute(
   folder: pathlib.Path,
   spec: logit_manifest.Spec,
 ) -> None:
-  split = experiment.dataset.splits[logit_set.name]
+  split = experiment.dataset.with_partners(*logit_set)
   options = experiment.config['logits']
   keep = options['keep_members'] and len(members) > 1
   member_stores = [
@@ -160,15 +160,16 @@ def _check_alignment(
   logits: Any,
 ) -> None:
   """Computes seeded rows of the last view again: a store of the right form may hold wrong rows."""
-  arrays = experiment.dataset.splits[logit_set.name].arrays
+  arrays = experiment.dataset.with_partners(*logit_set).arrays
   count = min(ALIGNMENT_ROWS, len(arrays['id']))
   rows = np.sort(np.random.default_rng(0).choice(len(arrays['id']), count, replace=False))
   again = predict.logits(
     [experiment_lib.load_member(experiment, *member) for member in members],
     experiment.dataset,
-    {key: array[rows] for key, array in arrays.items()},
+    arrays,
     batch_size=experiment.config['logits']['batch_size'],
     view=logit_set.views - 1,
+    rows=rows,
   ).mean(axis=0)
   stored = np.asarray(logits[logit_set.views - 1, rows], np.float32)
   tolerance = ALIGNMENT_TOLERANCE * max(1.0, float(np.abs(again).max()))

@@ -130,7 +130,7 @@ def _loop(
 ) -> None:
   """Step, evaluate, save: in this order, so that a save holds what the evaluation decided."""
   entry = run.problem.entry
-  feed = _Feed(run.problem)
+  feed = Feed(run.problem)
   previous_loss: jax.Array | float = 0.0
   while run.step < entry['num_steps'] and not selection_lib.stops_early(entry, run.selection):
     run.state, loss = feed.step(run.state, run.selection.rate_factor, run.step)
@@ -198,7 +198,7 @@ def _outcome(run: _Run, first_step: int) -> Outcome:
   return Outcome(variables, step, figures, collapsed, run.wall_seconds, rate)
 
 
-class _Feed:
+class Feed:
   """Feeds the compiled step: data on the device as its arguments, or sent batch by batch."""
 
   def __init__(self, problem: problem_lib.Problem) -> None:
@@ -215,7 +215,9 @@ class _Feed:
     indices, views = self._order(step)
     arrays = self._resident
     if arrays is None:
-      arrays = dataset_lib.take(self._problem.examples, indices.reshape(-1))
+      arrays = dataset_lib.take_views(
+        self._problem.examples, indices.reshape(-1), views.reshape(-1)
+      )
       indices = np.arange(indices.size, dtype=np.int32).reshape(indices.shape)
     rate = self._rate * rate_factor
     return self._compiled(state, self._constants, arrays, indices, views, rate, self._key)
@@ -282,7 +284,7 @@ def compiled_step(
 
 def batch_of(arrays: Mapping[str, Any], indices: jax.Array, views: jax.Array) -> dict[str, Any]:
   """The raw batch of a step; `target` becomes that of each example's view [batch, classes]."""
-  batch = dataset_lib.take(arrays, indices)
+  batch = dataset_lib.take_views(arrays, indices, views)
   if 'target' in batch:
     batch['target'] = jnp.take_along_axis(batch['target'], views[:, None, None], axis=1)[:, 0]
   return batch

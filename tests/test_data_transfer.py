@@ -11,7 +11,7 @@ MUNGE = dict(size=1000, swap_probability=0.5, local_variance=2.0, seed=0)
 
 
 def entry(**changes):
-  return dict(of=('train', 'unlabelled'), without_class=-1, munge=None) | changes
+  return dict(of=('train', 'unlabelled'), without_class=-1, size=0, munge=None) | changes
 
 
 def made(values, labels=None):
@@ -69,6 +69,15 @@ def test_a_class_is_left_out_by_its_true_label(splits):
   assert values(without) == [1, 2, 30, 32]
 
 
+def test_a_smaller_set_lies_in_a_larger_one(splits):
+  sets = transfer.derive({f'first_{n}': entry(size=n) for n in (2, 4)}, splits)
+  assert len(sets['first_2']) == 2
+  np.testing.assert_array_equal(
+    sets['first_2'].arrays['id'], sets['first_4'].select(np.arange(2)).arrays['id']
+  )
+  assert sets['first_4'].ids_sha256 == dataset.sort(sets['first_4']).ids_sha256
+
+
 @pytest.mark.parametrize(
   ('name', 'changes', 'message'),
   [
@@ -77,6 +86,7 @@ def test_a_class_is_left_out_by_its_true_label(splits):
     ('no', dict(of='train'), r"data.sets.no.of is 'train', expected a tuple"),
     ('no', dict(without_class=7), r'leaves out class 7, expected one of 0 to 2'),
     ('test', {}, r'data.sets.test: the name is taken'),
+    ('no', dict(size=100), r'data.sets.no.size is 100, expected 1 to [0-9]+, or 0'),
     ('no', dict(munge=MUNGE | dict(size=0)), r'size=0'),
     ('no', dict(munge=MUNGE | dict(swap_probability=1.5)), r'swap_probability=1.5'),
     ('no', dict(munge=MUNGE | dict(local_variance=0)), r'local_variance=0'),
@@ -121,6 +131,7 @@ def test_munge_of_digits_is_seeded_and_stays_digits():
     num_validation=100,
     num_unlabelled=297,
     num_test=1000,
+    preprocessing=dict(name='standardise'),
     sets={'munge': entry(munge=MUNGE)},
   )
   first, again = data.load(config), data.load(config)

@@ -33,7 +33,7 @@ def test_every_key_has_its_default():
   found = completed()
   assert set(found) == set(defaults.EXPERIMENT)
   assert set(found['networks']['net']) == set(defaults.NETWORK)
-  assert set(found['data']) == {*defaults.DATA['digits'], 'name', 'sets'}
+  assert set(found['data']) == {*defaults.DATA['digits'], 'name', 'preprocessing', 'sets'}
   assert found['logits'] == defaults.EXPERIMENT['logits']
   assert found['networks']['net']['model']['dense'] == (1000,)
 
@@ -55,7 +55,7 @@ def test_changes_lie_over_the_defaults_at_each_level():
   assert network['optimizer']['momentum'] == 0.5
   assert network['optimizer']['schedule'] == 'cosine'
   assert (network['model']['hidden'], network['model']['bottleneck']) == (50, 0)
-  assert network['paper'] == dict(value=15.0, source='')
+  assert network['paper'] == defaults.PAPER | dict(value=15.0)
 
 
 def test_completing_changes_nothing_of_what_was_given():

@@ -28,6 +28,7 @@ def small(name, **changes):
     shallow=dict(hidden=24, bottleneck=5),
     cnn=dict(features=(4, 6), kernel_size=3, dense=(16,)),
     shallow_conv=dict(features=4, kernel_size=3, hidden=24, bottleneck=5),
+    single_layer=dict(features=6, patch_size=3),
   )[name]
   return models.build(dict(name=name, **options | changes), 4)
 

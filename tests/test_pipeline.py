@@ -18,6 +18,7 @@ from shallow_jax import graph
 from shallow_jax import logit_manifest
 from shallow_jax import logit_store
 from shallow_jax import pipeline
+from shallow_jax import predictions
 from shallow_jax import run_guard
 from shallow_jax import teacher
 
@@ -110,6 +111,14 @@ def test_stored_logits_are_the_mean_of_the_members(finished):
     for seed in range(2)
   ]
   np.testing.assert_allclose(store.logits[0], np.mean(members, axis=0), rtol=1e-5, atol=1e-5)
+
+
+def test_predictions_on_the_test_set_are_kept(finished):
+  workdir, results = finished
+  for name, seeds in (('shallow', 2), ('teacher', 1)):
+    errors = results['networks'][name]['metrics']['test']['error']['values']
+    wrong = predictions.wrong(workdir, name, errors)
+    assert [100 * row.mean() for row in wrong] == pytest.approx(errors) and len(wrong) == seeds
 
 
 def test_a_second_run_trains_nothing_and_gives_the_same(finished, monkeypatch):

@@ -1,4 +1,4 @@
-"""CIFAR-10 (Table 2) and CIFAR-100, each with the other as a pool of unlabelled images.
+"""CIFAR-10 (Table 2) and CIFAR-100, with a pool of unlabelled images: the other one, or any.
 
 The paper's pool, 1M of the 80 Million Tiny Images, was withdrawn in 2020; both CIFARs were drawn
 from those.
@@ -16,10 +16,13 @@ import numpy as np
 from shallow_jax.data import dataset
 from shallow_jax.data import preprocessing
 from shallow_jax.data import images
+from shallow_jax.data import pools
 from shallow_jax.data import tfds_source
 from shallow_jax.data import transfer
 
+_IMAGE_SHAPE = (32, 32, 3)
 _NUM_PIXEL_BYTES = 3 * 32 * 32
+_PAPERS_POOL = 'for CIFAR-10 the paper had 1M of 80 Million Tiny Images, withdrawn in 2020'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,15 +86,16 @@ _ARCHIVES = {
 def load(config: Mapping[str, Any], constants: pathlib.Path | None = None) -> dataset.Dataset:
   """Load CIFAR-10 or CIFAR-100, whichever `name` says: uint8 [32, 32, 3].
 
-  Validation is carved out of train; where `pool` names the other set, all its images that stand in
-  no split of this one become 'unlabelled'.
+  Validation is carved out of train; where `pool` names a pool, its images without those that
+  `transfer.clean_pool` drops become 'unlabelled'.
 
   Raises:
-    DataError: the data is missing, incomplete or damaged; the message says how to get it.
+    DataError: the data or the pool is missing, incomplete or damaged; the message says how to get
+      it, or which file is wrong.
   """
   archive = _ARCHIVES[config['name']]
   splits, notes = _splits(config)
-  augmentation = images.Augmentation(**config['augment'])
+  augmentation = images.build(config['augment'], _IMAGE_SHAPE)
   return dataset.Dataset(
     name=config['name'],
     class_names=archive.class_names,
@@ -99,9 +103,10 @@ def load(config: Mapping[str, Any], constants: pathlib.Path | None = None) -> da
     preprocessing=config['preprocessing'],
     constants=preprocessing.fit(config['preprocessing'], splits['train'], constants),
     inputs=functools.partial(_inputs, augmentation, config['preprocessing']),
-    input_shape=(32, 32, 3),
+    input_shape=_IMAGE_SHAPE,
     notes=notes,
     view_fingerprint=augmentation.fingerprint(),
+    partner_offsets=augmentation.partner_offsets if augmentation.mixup_alpha else None,
   )
 
 
@@ -114,7 +119,7 @@ def _inputs(
 ) -> jax.Array:
   pixels = raw['input']
   if view is not None:
-    pixels = images.augment(augmentation, pixels, raw['id'], view)
+    pixels = images.augment(augmentation, raw, view)
   return preprocessing.apply(settings, constants, pixels)
 
 
@@ -146,8 +151,11 @@ def _splits(config: Mapping[str, Any]) -> tuple[dict[str, dataset.Split], dict[s
   notes = {}
   if config['pool']:
     # the pool before any cut: an image that was held out once stays out of every pool
-    splits['unlabelled'], counts = transfer.clean_pool(_read_pool(config), splits)
-    notes = {'pool': _ARCHIVES[config['pool']].title, **counts}
+    title, pool = _read_pool(config)
+    splits['unlabelled'], counts = transfer.clean_pool(
+      pool, splits, config['near_duplicate_correlation']
+    )
+    notes = {'pool': f'{title}, {len(pool):,} images; {_PAPERS_POOL}', **counts}
   limits = {
     'train': config['max_train'],
     'test': config['max_test'],
@@ -161,15 +169,21 @@ def _first(split: dataset.Split, limit: int) -> dataset.Split:
   return split.select(np.arange(limit)) if 0 < limit < len(split) else split
 
 
-def _read_pool(config: Mapping[str, Any]) -> dataset.Split:
-  pool = config['pool']
-  if pool not in _ARCHIVES or pool == config['name']:
-    others = ' or '.join(repr(name) for name in _ARCHIVES if name != config['name'])
-    raise dataset.DataError(f"data.pool is {pool!r}, expected {others}, or '' for none")
-  key = 'pool_dir' if config['pool_dir'] else 'data_dir'
-  splits = _read(pool, key, config[key])
-  # its classes are not those of the labelled set
-  return dataset.sort(transfer.hide_labels(dataset.concatenate(list(splits.values()))))
+def _read_pool(config: Mapping[str, Any]) -> tuple[str, dataset.Split]:
+  """A pool's title and all its images, without labels."""
+  kind = config['pool']
+  others = [name for name in _ARCHIVES if name != config['name']]
+  if kind in others:
+    key = 'pool_dir' if config['pool_dir'] else 'data_dir'
+    # its classes are not those of the labelled set
+    splits = _read(kind, key, config[key])
+    pool = transfer.hide_labels(dataset.concatenate(list(splits.values())))
+    return _ARCHIVES[kind].title, dataset.sort(pool)
+  if not pools.is_kind(kind):
+    known = ', '.join([*map(repr, others), *pools.KINDS])
+    raise dataset.DataError(f"data.pool is {kind!r}, expected {known}, or '' for none")
+  found = pools.read(kind, config['pool_dir'], _IMAGE_SHAPE)
+  return found.title, dataset.make_split(found.images, None)
 
 
 def _read(name: str, key: str, data_dir: str) -> dict[str, dataset.Split]:
@@ -268,7 +282,8 @@ def _images_and_labels(archive: _Archive, records: np.ndarray) -> tuple[np.ndarr
 
 def _read_tfds(name: str, folder: pathlib.Path) -> dict[str, dataset.Split]:
   splits = {
-    split: dataset.make_split(*tfds_source.read(name, split, folder)) for split in ('train', 'test')
+    split: dataset.make_split(*tfds_source.read(name, split, folder, _IMAGE_SHAPE))
+    for split in ('train', 'test')
   }
   if len(splits['train']) != 5 * len(splits['test']):
     raise dataset.DataError(

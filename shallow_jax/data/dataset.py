@@ -26,7 +26,8 @@ class Split:
 
   Attributes:
     arrays: 'input' [examples, ...] (uint8 images stay uint8), 'label' int32 [examples] (-1 where
-      it is not known) and 'id' uint32 [examples, 2], see `ids`.
+      it is not known) and 'id' uint32 [examples, 2], see `ids`. For mixed views also
+      'partner_offset' int32 [examples, views]: how many rows further each one's partner stands.
   """
 
   arrays: Arrays
@@ -60,6 +61,8 @@ class Dataset:
     input_shape: of one network input.
     notes: what was done to the data, for reports.
     view_fingerprint: all that a view's pixels depend on besides the example's id and the view.
+    partner_offsets: `partner_offsets(num_examples, views)` gives a set's 'partner_offset' where
+      views mix two examples; else None.
   """
 
   name: str
@@ -71,6 +74,15 @@ class Dataset:
   input_shape: tuple[int, ...]
   notes: dict[str, Any]
   view_fingerprint: dict[str, Any]
+  partner_offsets: Callable[[int, int], np.ndarray] | None = None
+
+  def with_partners(self, name: str, views: int) -> Split:
+    """A split with all that its views are made of: the logits of a view belong to its mix."""
+    split = self.splits[name]
+    if views == 1 or self.partner_offsets is None:
+      return split
+    offsets = self.partner_offsets(len(split), views)
+    return Split({**split.arrays, 'partner_offset': offsets})
 
   def fingerprint(self) -> dict[str, Any]:
     """All that results depend on, for JSON: equal fingerprints mean equal data."""
@@ -160,6 +172,23 @@ def take(
 ) -> dict[str, Any]:
   """Return the rows at `indices` of every array: NumPy on the host, jnp in a compiled step."""
   return {name: _rows(array, indices) for name, array in arrays.items()}
+
+
+def take_views(
+  arrays: Mapping[str, np.ndarray | jax.Array],
+  indices: np.ndarray | jax.Array,
+  views: np.ndarray | jax.Array,
+) -> dict[str, Any]:
+  """Return what `take` does, and of examples with partners theirs in these views [batch].
+
+  `partner_offset` gives way to the partners' 'partner_input' and 'partner_id'.
+  """
+  batch = take(arrays, indices)
+  if 'partner_offset' in batch:
+    offsets = batch.pop('partner_offset')[np.arange(len(indices)), views]
+    partners = take({name: arrays[name] for name in ('input', 'id')}, indices + offsets)
+    batch |= {f'partner_{name}': array for name, array in partners.items()}
+  return batch
 
 
 def _rows(array: np.ndarray | jax.Array, indices: np.ndarray | jax.Array) -> Any:

@@ -1,4 +1,4 @@
-"""CIFAR through TFDS without TensorFlow: the one file that knows tensorflow_datasets."""
+"""Images through TFDS without TensorFlow: the one file that knows tensorflow_datasets."""
 
 from collections.abc import Iterator, Mapping, Sequence
 import io
@@ -13,23 +13,46 @@ from shallow_jax.data import dataset
 _CHUNK = 2048  # examples read at once
 
 
-def read(name: str, split: str, data_dir: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
-  """Read images uint8 [examples, 32, 32, 3] and labels [examples] of a prepared TFDS data set.
+def read(
+  name: str, split: str, data_dir: pathlib.Path, shape: tuple[int, int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+  """Read images uint8 [examples, *shape] and labels [examples] of a prepared TFDS data set.
 
   Raises:
-    DataError: TFDS can't read it; the message gives TFDS's reason.
+    DataError: TFDS can't read it, or an image is not RGB or of another shape; with the reason.
   """
+  arrays = _read(name, split, data_dir, shape, labels=('label',))
+  return arrays['image'], arrays['label']
+
+
+def read_images(name: str, data_dir: pathlib.Path, shape: tuple[int, int, int]) -> np.ndarray:
+  """Read the images of all splits; else as `read`."""
+  return _read(name, 'all', data_dir, shape, labels=())['image']
+
+
+def _read(
+  name: str,
+  split: str,
+  data_dir: pathlib.Path,
+  shape: tuple[int, int, int],
+  *,
+  labels: Sequence[str],
+) -> dict[str, np.ndarray]:
   try:
     source = _source(name, split, data_dir)
-    examples = [example for chunk in _chunks(source) for example in chunk]
+    arrays = {label: np.empty(len(source), np.int64) for label in labels}
+    arrays['image'] = np.empty((len(source), *shape), np.uint8)
+    for i, example in enumerate(_examples_of(source)):
+      arrays['image'][i] = _pixels(example['image'], shape)
+      for label in labels:
+        arrays[label][i] = example[label]
   except Exception as error:  # TFDS and array_record have no error of their own
     reason = str(error).strip().partition('\n')[0] or type(error).__name__
     raise dataset.DataError(
-      f'{data_dir / name}: TFDS did not read {split} ({reason}); expected '
-      'array_record files, as `cifar.prepare_tfds` writes them'
+      f'{data_dir / name}: TFDS did not read {split} ({reason}); expected array_record files of '
+      f'RGB images, {shape[0]} x {shape[1]} pixels (`cifar.prepare_tfds` writes those of CIFAR)'
     ) from error
-  labels = np.array([example['label'] for example in examples])
-  return np.stack([_pixels(example['image']) for example in examples]), labels
+  return arrays
 
 
 def _source(name: str, split: str, data_dir: pathlib.Path) -> Any:
@@ -40,13 +63,16 @@ def _source(name: str, split: str, data_dir: pathlib.Path) -> Any:
   return tfds.data_source(name, split=split, data_dir=data_dir, download=False, decoders=decoders)
 
 
-def _chunks(source: Any) -> Iterator[list[dict[str, Any]]]:
+def _examples_of(source: Any) -> Iterator[dict[str, Any]]:
   for start in range(0, len(source), _CHUNK):
-    yield source.__getitems__(range(start, min(start + _CHUNK, len(source))))
+    yield from source.__getitems__(range(start, min(start + _CHUNK, len(source))))
 
 
-def _pixels(png: bytes) -> np.ndarray:
-  return np.asarray(Image.open(io.BytesIO(png)))
+def _pixels(file: bytes, shape: tuple[int, int, int]) -> np.ndarray:
+  image = Image.open(io.BytesIO(file))
+  if image.mode != 'RGB' or image.size != (shape[1], shape[0]):
+    raise ValueError(f'an image is {image.mode}, {image.height} x {image.width} pixels')
+  return np.asarray(image)
 
 
 def prepare(

@@ -10,6 +10,7 @@ import numpy as np
 from sklearn import neighbors
 
 from shallow_jax.data import dataset
+from shallow_jax.data import duplicates
 
 _LABELLED = ('train', 'validation', 'test')
 _SOURCES = ('train', 'unlabelled')  # what a transfer set may be made of: nothing held out
@@ -23,10 +24,24 @@ def without_leaks(
   Returns:
     The rest of the pool, and by split how many of the pool's examples stand in it.
   """
-  pool_hashes = _hashes(pool)
-  leaks = {name: np.isin(pool_hashes, _hashes(split)) for name, split in held_out.items()}
-  dropped = np.any(list(leaks.values()), axis=0)
-  return pool.select(np.flatnonzero(~dropped)), {k: int(v.sum()) for k, v in leaks.items()}
+  hashes = _hashes(pool)
+  return _without(pool, {name: np.isin(hashes, _hashes(split)) for name, split in held_out.items()})
+
+
+def without_near_duplicates(
+  pool: dataset.Split, held_out: Mapping[str, dataset.Split], correlation: float
+) -> tuple[dataset.Split, dict[str, int]]:
+  """Drop the pool's photographs that a held-out split shows too (see `duplicates`).
+
+  Returns:
+    The rest of the pool, and by split how many of the pool's photographs it shows.
+  """
+  images = pool.arrays['input']
+  found = {
+    name: duplicates.near_duplicates(images, split.arrays['input'], correlation)
+    for name, split in held_out.items()
+  }
+  return _without(pool, found)
 
 
 def without_duplicates(pool: dataset.Split) -> tuple[dataset.Split, int]:
@@ -35,19 +50,56 @@ def without_duplicates(pool: dataset.Split) -> tuple[dataset.Split, int]:
   return pool.select(np.sort(first)), len(pool) - len(first)
 
 
+def clean_pool(
+  pool: dataset.Split,
+  splits: Mapping[str, dataset.Split],
+  near_duplicate_correlation: float = duplicates.CORRELATION,
+) -> tuple[dataset.Split, dict[str, Any]]:
+  """Drop what validation and test hold, of photographs also what they nearly hold, and copies.
+
+  Args:
+    pool: the examples.
+    splits: 'train', 'validation' and 'test'.
+    near_duplicate_correlation: of photographs' edges, from which on they count as one; 0: off.
+  Returns:
+    The rest, and the counts for reports: by held-out split 'leaks_dropped', of photographs also
+    'near_duplicates_dropped'; 'duplicates_dropped', those that stand in train or in the pool again.
+  Raises:
+    DataError: nothing is left.
+  """
+  if not 0 <= near_duplicate_correlation <= 1:
+    raise dataset.DataError(
+      f'data.near_duplicate_correlation is {near_duplicate_correlation}, expected 0 to 1'
+    )
+  held_out = {name: splits[name] for name in ('validation', 'test')}
+  num_examples = len(pool)
+  counts: dict[str, Any] = {}
+  pool, counts['leaks_dropped'] = without_leaks(pool, held_out)
+  if near_duplicate_correlation and duplicates.are_photographs(pool.arrays['input']):
+    pool, counts['near_duplicates_dropped'] = without_near_duplicates(
+      pool, held_out, near_duplicate_correlation
+    )
+  pool, in_train = without_leaks(pool, {'train': splits['train']})
+  pool, copies = without_duplicates(pool)
+  if not len(pool):
+    raise dataset.DataError(
+      f'the pool has {num_examples:,} examples and all stand in train, validation or test, '
+      'expected some that do not'
+    )
+  return pool, {**counts, 'duplicates_dropped': {**in_train, 'unlabelled': copies}}
+
+
+def _without(
+  pool: dataset.Split, found: Mapping[str, np.ndarray]
+) -> tuple[dataset.Split, dict[str, int]]:
+  """Drops what was found in any split, bool [examples] for each; also returns how many in each."""
+  kept = ~np.any(list(found.values()), axis=0)
+  return pool.select(np.flatnonzero(kept)), {name: int(f.sum()) for name, f in found.items()}
+
+
 def _hashes(split: dataset.Split) -> np.ndarray:
   first, second = split.arrays['id'].astype(np.uint64).T
   return first << np.uint64(32) | second
-
-
-def clean_pool(
-  pool: dataset.Split, splits: Mapping[str, dataset.Split]
-) -> tuple[dataset.Split, dict[str, Any]]:
-  """Drop what is held out, what is in train and what is there twice; also returns the counts."""
-  pool, leaks = without_leaks(pool, {name: splits[name] for name in ('validation', 'test')})
-  pool, in_train = without_leaks(pool, {'train': splits['train']})
-  pool, copies = without_duplicates(pool)
-  return pool, {'leaks_dropped': leaks, 'duplicates_dropped': {**in_train, 'unlabelled': copies}}
 
 
 def hide_labels(split: dataset.Split) -> dataset.Split:
@@ -63,11 +115,12 @@ def derive(
 
   Args:
     sets: by name: `of`, the splits it is made of ('train', 'unlabelled'); `without_class`, a class
-      whose examples (by their true label) are left out, or -1; `munge`, its arguments, or None.
+      whose examples (by their true label) are left out, or -1; `size`, how many of them, the first
+      by id, so that smaller sets lie in larger ones, or 0 for all; `munge`, its arguments, or None.
     splits: with 'train', 'validation', 'test' and perhaps 'unlabelled'; its labels still true.
   Raises:
-    DataError: a set of an unknown or held-out split, under a name already taken, or without a
-      class that can't be told.
+    DataError: a set of an unknown or held-out split, under a name already taken, without a class
+      that can't be told, or of more examples than there are.
   """
   derived = {name: _derived(name, entry, splits) for name, entry in sets.items()}
   everything = {**splits, **derived}
@@ -83,9 +136,16 @@ def _derived(
   split = dataset.concatenate([splits[source] for source in entry['of']])
   if entry['without_class'] >= 0:
     split = _without_class(name, split, entry['without_class'])
-  if entry['munge'] is not None:
-    return munge(split, **entry['munge'])
-  return dataset.sort(split)
+  split = dataset.sort(split)
+  if entry['size']:
+    split = _first(name, split, entry['size'])
+  return split if entry['munge'] is None else munge(split, **entry['munge'])
+
+
+def _first(name: str, split: dataset.Split, size: int) -> dataset.Split:
+  if not 0 < size <= len(split):
+    raise dataset.DataError(f'data.sets.{name}.size is {size}, expected 1 to {len(split)}, or 0')
+  return split.select(np.arange(size))
 
 
 def _check_entry(name: str, entry: Mapping[str, Any], splits: Mapping[str, dataset.Split]) -> None:

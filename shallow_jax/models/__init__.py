@@ -15,12 +15,14 @@ import jax.numpy as jnp
 
 from shallow_jax.models import conv
 from shallow_jax.models import dense
+from shallow_jax.models import single_layer
 
 MODELS: dict[str, type[nn.Module]] = {
   'dnn': dense.DNN,
   'shallow': dense.Shallow,
   'cnn': conv.CNN,
   'shallow_conv': conv.ShallowConv,
+  'single_layer': single_layer.SingleLayer,
 }
 
 Variables = Mapping[str, Any]

@@ -1,0 +1,203 @@
+#!/usr/bin/env python3
+"""Is the input free? Examples/s of training and of the teacher's sweep beside the bare compute's.
+
+  python launch/benchmark.py --config=configs/cifar10_table2.py --data_dir=DIR \
+      --networks=teacher,mimic_64c --output=input.json
+
+For each network, in one process and in turn, round by round: the loop's own step on real images
+(uint8 on the device, gathered and preprocessed in the compiled step) and the same step on random
+float arrays that are there already; then the sweep over real images and the bare forward pass.
+Ratios of medians, first of all. `--keep_memory=false` leaves glibc's allocator as it is, to see
+what shallow_jax/host_memory.py is worth.
+"""
+
+from collections.abc import Callable, Mapping
+import functools
+import importlib.util
+import json
+import os
+import pathlib
+import statistics
+import sys
+import time
+from typing import Any
+
+from absl import app
+from absl import flags
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # a checkout need not be installed
+
+from shallow_jax import data as data_lib
+from shallow_jax import defaults
+from shallow_jax import graph
+from shallow_jax import host_memory
+from shallow_jax import models
+from shallow_jax import optimizer
+from shallow_jax import predict
+from shallow_jax import problem as problem_lib
+from shallow_jax import train
+from shallow_jax.data import dataset as dataset_lib
+
+_CONFIG = flags.DEFINE_string('config', None, 'a config file, with :variant', required=True)
+_DATA_DIR = flags.DEFINE_string('data_dir', '', 'config.data.data_dir')
+_NETWORKS = flags.DEFINE_list('networks', None, 'of the config', required=True)
+_ROUNDS = flags.DEFINE_integer('rounds', 5, 'of all that is compared')
+_STEPS = flags.DEFINE_integer('steps', 4, 'a round')
+_OUTPUT = flags.DEFINE_string('output', '', 'a JSON file; empty: only print')
+_KEEP_MEMORY = flags.DEFINE_bool('keep_memory', True, 'as the program does')
+
+
+def main(argv: list[str]) -> None:
+  del argv
+  if _KEEP_MEMORY.value:
+    host_memory.keep_freed_memory()
+  config = _read_config(*_CONFIG.value.partition(':')[::2])
+  dataset = data_lib.load(config['data'])
+  found = {
+    'device': str(jax.devices()[0].device_kind),
+    'cores': os.cpu_count(),
+    'jax': jax.__version__,
+    'config': _CONFIG.value,
+    'keep_memory': _KEEP_MEMORY.value,
+    'networks': {},
+  }
+  for name in _NETWORKS.value:
+    problem = _problem(config['networks'][name], dataset)
+    found['networks'][name] = {
+      'architecture': problem.module.architecture,
+      'batch_size': problem.entry['batch_size'],
+      'training': _compare(_loops_step(problem), _bare_step(problem)),
+      'sweep': _compare(_sweep(problem, config), _bare_forward(problem, config)),
+    }
+    for part in ('training', 'sweep'):
+      print(f'{name:16} {part:9}', _shown(found['networks'][name][part]), flush=True)
+  if _OUTPUT.value:
+    pathlib.Path(_OUTPUT.value).write_text(json.dumps(found, indent=2) + '\n')
+
+
+def _read_config(path: str, variant: str) -> dict[str, Any]:
+  spec = importlib.util.spec_from_file_location('config', path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  config = module.get_config(variant)
+  config.data.data_dir = _DATA_DIR.value
+  return defaults.plain(defaults.complete(config))
+
+
+def _problem(entry: Mapping[str, Any], dataset: dataset_lib.Dataset) -> problem_lib.Problem:
+  """A network's problem on its own images; a student's targets are drawn, which costs the same."""
+  split = dataset_lib.concatenate([dataset.splits[name] for name in entry['examples']])
+  examples, statistics_ = dict(split.arrays), None
+  if graph.target(entry) is not None:
+    classes = len(dataset.class_names)
+    shape = (len(split), entry['views'], classes)
+    examples['target'] = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    statistics_ = np.zeros(classes), np.ones(classes)
+  validation = {key: array[:500] for key, array in examples.items()}
+  return problem_lib.build(entry, dataset, examples, validation, target_statistics=statistics_)
+
+
+def _loops_step(problem: problem_lib.Problem) -> tuple[Callable[[], Any], int]:
+  """The step as the loop takes it, data and all, and the examples in it."""
+  feed = train.Feed(problem)
+  state = _state(problem)
+  step = 0
+
+  def call() -> Any:
+    nonlocal state, step
+    state, loss = feed.step(state, jnp.float32(1), step)
+    step += problem.entry['steps_per_call']
+    return loss
+
+  return call, problem.entry['batch_size'] * problem.entry['steps_per_call']
+
+
+def _bare_step(problem: problem_lib.Problem) -> tuple[Callable[[], Any], int]:
+  """The same arithmetic on a batch that lies ready."""
+  entry = problem.entry
+  sgd = optimizer.build(dict(entry['optimizer'], learning_rate=1.0), entry['num_steps'])
+  step = functools.partial(train.train_step, problem.module, entry['loss'], sgd)
+  x = jax.random.normal(jax.random.key(0), (entry['batch_size'], *problem.dataset.input_shape))
+  batch = {key: jnp.asarray(problem.examples[key][: len(x)]) for key in ('label',)}
+  if 'target' in problem.examples:
+    batch['target'] = jnp.asarray(problem.examples['target'][: len(x), 0])
+  rate, key = jnp.float32(entry['optimizer']['learning_rate']), jax.random.key(1)
+
+  def steps(state: train.State, x: jax.Array, batch: Any) -> tuple[train.State, jax.Array]:
+    def one(state: train.State, _: None) -> tuple[train.State, jax.Array]:
+      return step(state, x, batch, rate, key)
+
+    if entry['steps_per_call'] == 1:
+      return one(state, None)
+    return jax.lax.scan(one, state, None, entry['steps_per_call'])
+
+  compiled = jax.jit(steps, donate_argnums=0)
+  state = _state(problem)
+
+  def call() -> Any:
+    nonlocal state
+    state, loss = compiled(state, x, batch)
+    return loss
+
+  return call, entry['batch_size'] * entry['steps_per_call']
+
+
+def _state(problem: problem_lib.Problem) -> train.State:
+  entry = problem.entry
+  sgd = optimizer.build(dict(entry['optimizer'], learning_rate=1.0), entry['num_steps'])
+  variables = jax.tree.map(jnp.copy, dict(problem.initial))
+  return train.State(jnp.int32(0), variables, sgd.init(variables['params']), jnp.float32(0))
+
+
+def _sweep(
+  problem: problem_lib.Problem, config: Mapping[str, Any]
+) -> tuple[Callable[[], Any], int]:
+  """The logits of real images, as they go to the store."""
+  batch_size = config['logits']['batch_size']
+  arrays = {key: array[: 4 * batch_size] for key, array in problem.examples.items()}
+  members = [predict.Member(problem.module, problem.initial)]
+  call = functools.partial(predict.logits, members, problem.dataset, arrays, batch_size=batch_size)
+  return call, len(arrays['id'])
+
+
+def _bare_forward(
+  problem: problem_lib.Problem, config: Mapping[str, Any]
+) -> tuple[Callable[[], Any], int]:
+  batch_size = config['logits']['batch_size']
+  x = jax.random.normal(jax.random.key(0), (batch_size, *problem.dataset.input_shape))
+  forward = jax.jit(functools.partial(models.apply, problem.module))
+  return lambda: [forward(problem.initial, x) for _ in range(4)], 4 * batch_size
+
+
+def _compare(
+  ours: tuple[Callable[[], Any], int], bare: tuple[Callable[[], Any], int]
+) -> dict[str, Any]:
+  """Examples/s of both, in turn, and the ratio of their medians."""
+  rates: dict[str, list[float]] = {'ours': [], 'bare': []}
+  pair = {'ours': ours, 'bare': bare}
+  for call, _ in pair.values():
+    jax.block_until_ready(call())  # compiles
+  for _ in range(_ROUNDS.value):
+    for name, (call, examples) in pair.items():
+      started = time.perf_counter()
+      for _ in range(_STEPS.value):
+        outcome = call()
+      jax.block_until_ready(outcome)
+      rates[name].append(_STEPS.value * examples / (time.perf_counter() - started))
+  medians = {name: statistics.median(values) for name, values in rates.items()}
+  return {'ratio': medians['ours'] / medians['bare'], 'examples_per_second': medians, 'all': rates}
+
+
+def _shown(found: Mapping[str, Any]) -> str:
+  rates = found['examples_per_second']
+  return (
+    f'{found["ratio"]:.3f} of the bare compute: {rates["ours"]:,.0f} of {rates["bare"]:,.0f} '
+    'examples/s'
+  )
+
+
+if __name__ == '__main__':
+  app.run(main)

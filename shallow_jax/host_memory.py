@@ -1,0 +1,29 @@
+"""Memory that the C library keeps for the next step instead of giving it back.
+
+XLA's CPU backend allocates each step's temporaries anew. glibc maps and unmaps blocks of their size,
+so that the kernel has to zero every page of them again, step for step: on two cores that took as
+long as the arithmetic of a small convolutional net (`launch/benchmark_memory.py`).
+"""
+
+import ctypes
+import sys
+
+# glibc's malloc.h
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
+
+_KEPT_BYTES = 2**31 - 1
+_GROWN_BY_BYTES = 2**28
+
+
+def keep_freed_memory() -> bool:
+  """Makes glibc keep freed memory in this process, up to 2 GiB; returns whether it did.
+
+  Elsewhere than on Linux with glibc nothing happens.
+  """
+  if not sys.platform.startswith('linux'):
+    return False
+  mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)
+  if mallopt is None:
+    return False
+  settings = ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, _KEPT_BYTES), (_TOP_PAD, _GROWN_BY_BYTES))
+  return all(mallopt(name, value) for name, value in settings)

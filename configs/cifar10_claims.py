@@ -8,7 +8,7 @@ All nets see the same images in the same number of steps, unless a figure is abo
 tries as many learning rates as the one it is compared with; validation chooses. All settings are
 ours: the paper tests its claims on nets whose recipe it does not give.
 
-Variants: `:cpu` has narrower nets, fewer steps and seeds, for two CPU cores; `:smoke` takes seconds.
+Variants: `:cpu` has narrower nets, fewer steps and seeds, for two CPU cores; `:smoke`, seconds.
 """
 
 from collections.abc import Mapping
@@ -332,8 +332,12 @@ def overfitting(size: Size) -> dict[str, dict]:
     long_mimic=mimic(size, 'mimic') | dict(examples=('train',)),
   )
   for entry in nets.values():
-    entry['optimizer'].update(schedule='constant', learning_rate=0.03)
-    entry.update(num_steps=4 * entry['num_steps'], select='last', search={})
+    entry.update(
+      optimizer=dict(schedule='constant', learning_rate=0.03, warmup_steps=EPOCH),
+      num_steps=4 * entry['num_steps'],
+      select='last',
+      search={},
+    )
   return nets
 
 
@@ -398,8 +402,8 @@ def student(
 
 def shallow(size: Size, architecture: str, *, label: str) -> dict:
   """A mimic of a given architecture."""
-  return trained(size, label, notation.parse(architecture)) | taught() | dict(
-    search=rates(*L2_RATES)
+  return (
+    trained(size, label, notation.parse(architecture)) | taught() | dict(search=rates(*L2_RATES))
   )
 
 

@@ -200,12 +200,8 @@ def single_layer(size: Size) -> dict:
 def mimic(size: Size, name: str, teacher: str) -> dict:
   """Without dropout, weight decay or any other regularisation, as in the paper."""
   model = dict(kernel_size=size.kernel_size)
-  entry = trained(
-    size, name, model, learning_rate=size.mimic_rate, num_steps=size.passes * PASS
-  )
-  return entry | dict(
-    targets=teacher, examples=('train', 'unlabelled'), loss=dict(name='logit_l2')
-  )
+  entry = trained(size, name, model, learning_rate=size.mimic_rate, num_steps=size.passes * PASS)
+  return entry | dict(targets=teacher, examples=('train', 'unlabelled'), loss=dict(name='logit_l2'))
 
 
 def trained(

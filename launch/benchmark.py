@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Is the input free? Examples/s of training and of the teacher's sweep beside the bare compute's.
 
-  python launch/benchmark.py --config=configs/cifar10_table2.py --data_dir=DIR \
-      --networks=teacher,mimic_64c --output=input.json
+  python launch/benchmark.py --config=configs/cifar10_table2.py \
+      --config.data.data_dir=DIR --networks=teacher,mimic_64c --output=input.json
 
 For each network, in one process and in turn, round by round: the loop's own step on real images
 (uint8 on the device, gathered and preprocessed in the compiled step) and the same step on random
@@ -13,10 +13,10 @@ what shallow_jax/host_memory.py is worth.
 
 from collections.abc import Callable, Mapping
 import functools
-import importlib.util
 import json
 import os
 import pathlib
+import shlex
 import statistics
 import sys
 import time
@@ -26,6 +26,7 @@ from absl import app
 from absl import flags
 import jax
 import jax.numpy as jnp
+from ml_collections import config_flags
 import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # a checkout need not be installed
@@ -41,8 +42,7 @@ from shallow_jax import problem as problem_lib
 from shallow_jax import train
 from shallow_jax.data import dataset as dataset_lib
 
-_CONFIG = flags.DEFINE_string('config', None, 'a config file, with :variant', required=True)
-_DATA_DIR = flags.DEFINE_string('data_dir', '', 'config.data.data_dir')
+_CONFIG = config_flags.DEFINE_config_file('config', None, 'a config file, with :variant')
 _NETWORKS = flags.DEFINE_list('networks', None, 'of the config', required=True)
 _ROUNDS = flags.DEFINE_integer('rounds', 5, 'of all that is compared')
 _STEPS = flags.DEFINE_integer('steps', 4, 'a round')
@@ -51,16 +51,17 @@ _KEEP_MEMORY = flags.DEFINE_bool('keep_memory', True, 'as the program does')
 
 
 def main(argv: list[str]) -> None:
+  """Measures, prints and writes."""
   del argv
   if _KEEP_MEMORY.value:
     host_memory.keep_freed_memory()
-  config = _read_config(*_CONFIG.value.partition(':')[::2])
+  config = defaults.plain(defaults.complete(_CONFIG.value))
   dataset = data_lib.load(config['data'])
   found = {
     'device': str(jax.devices()[0].device_kind),
     'cores': os.cpu_count(),
     'jax': jax.__version__,
-    'config': _CONFIG.value,
+    'command': shlex.join(sys.argv),
     'keep_memory': _KEEP_MEMORY.value,
     'networks': {},
   }
@@ -76,15 +77,6 @@ def main(argv: list[str]) -> None:
       print(f'{name:16} {part:9}', _shown(found['networks'][name][part]), flush=True)
   if _OUTPUT.value:
     pathlib.Path(_OUTPUT.value).write_text(json.dumps(found, indent=2) + '\n')
-
-
-def _read_config(path: str, variant: str) -> dict[str, Any]:
-  spec = importlib.util.spec_from_file_location('config', path)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  config = module.get_config(variant)
-  config.data.data_dir = _DATA_DIR.value
-  return defaults.plain(defaults.complete(config))
 
 
 def _problem(entry: Mapping[str, Any], dataset: dataset_lib.Dataset) -> problem_lib.Problem:
@@ -183,9 +175,8 @@ def _compare(
   for _ in range(_ROUNDS.value):
     for name, (call, examples) in pair.items():
       started = time.perf_counter()
-      for _ in range(_STEPS.value):
-        outcome = call()
-      jax.block_until_ready(outcome)
+      outcomes = [call() for _ in range(_STEPS.value)]
+      jax.block_until_ready(outcomes[-1])
       rates[name].append(_STEPS.value * examples / (time.perf_counter() - started))
   medians = {name: statistics.median(values) for name, values in rates.items()}
   return {'ratio': medians['ours'] / medians['bare'], 'examples_per_second': medians, 'all': rates}

@@ -11,7 +11,6 @@ import pathlib
 from typing import Any
 
 import ml_collections
-import numpy as np
 
 from shallow_jax import data as data_lib
 from shallow_jax import defaults

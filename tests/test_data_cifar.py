@@ -1,5 +1,6 @@
-"""CIFAR-10 with CIFAR-100 as a pool: the binary version, TFDS, and damaged folders."""
+"""CIFAR-10 with CIFAR-100 or anything as a pool: binary version, TFDS, leaks, damaged folders."""
 
+import os
 import pathlib
 import shutil
 import subprocess
@@ -7,6 +8,7 @@ import sys
 
 import jax
 import numpy as np
+from PIL import Image
 import pytest
 
 from shallow_jax import data
@@ -24,6 +26,7 @@ def config(folder, **changes):
     split_seed=0,
     pool='cifar100',
     pool_dir='',
+    near_duplicate_correlation=0.7,
     max_train=0,
     max_test=0,
     max_pool=0,
@@ -52,8 +55,12 @@ def damaged(cifar_folder, tmp_path):
 def test_validation_is_carved_and_the_leaks_are_dropped(small):
   assert counts(small) == {'train': 450, 'validation': 50, 'test': 100, 'unlabelled': 598}
   assert small.notes == {
-    'pool': 'CIFAR-100',
+    'pool': (
+      'CIFAR-100, 600 images; for CIFAR-10 the paper had 1M of 80 Million Tiny Images, '
+      'withdrawn in 2020'
+    ),
     'leaks_dropped': {'validation': 0, 'test': 2},
+    'near_duplicates_dropped': {'validation': 0, 'test': 0},
     'duplicates_dropped': {'train': 0, 'unlabelled': 0},
   }
   assert set(small.splits['unlabelled'].arrays['label']) == {-1}
@@ -89,7 +96,8 @@ def test_view_0_of_the_inputs_is_no_view_and_view_1_another(small):
 
 @pytest.mark.parametrize('folder', ['.', 'cifar-10-batches-bin'])
 def test_the_archives_folder_or_the_one_above_will_do(cifar_folder, small, folder):
-  assert data.load(config(cifar_folder / folder)).fingerprint() == small.fingerprint()
+  settings = config(cifar_folder / folder, near_duplicate_correlation=0.0)
+  assert data.load(settings).fingerprint() == small.fingerprint()
 
 
 def test_splits_do_not_depend_on_the_order_of_the_files(damaged, small):
@@ -98,13 +106,76 @@ def test_splits_do_not_depend_on_the_order_of_the_files(damaged, small):
   first.rename(folder / 'x')
   second.rename(first)
   (folder / 'x').rename(second)
-  assert data.load(config(damaged)).fingerprint() == small.fingerprint()
+  settings = config(damaged, near_duplicate_correlation=0.0)
+  assert data.load(settings).fingerprint() == small.fingerprint()
 
 
 def test_limits_cut_the_splits_after_the_pool_was_cleaned(cifar_folder, small):
   cut = data.load(config(cifar_folder, max_train=100, max_test=30, max_pool=70))
   assert counts(cut) == {'train': 100, 'validation': 50, 'test': 30, 'unlabelled': 70}
   assert cut.notes == small.notes
+
+
+def pool_records(folder):
+  """CIFAR-100's records under `folder`, train then test."""
+  files = [folder / 'cifar-100-binary' / name for name in ('train.bin', 'test.bin')]
+  return np.concatenate([np.fromfile(file, np.uint8).reshape(-1, 3074) for file in files])
+
+
+@pytest.fixture(scope='module')
+def pool_images(cifar_folder):
+  return pool_records(cifar_folder)[:, 2:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+
+
+def same_but_for_the_pools_name(loaded, other):
+  assert loaded.splits['unlabelled'].ids_sha256 == other.splits['unlabelled'].ids_sha256
+  assert {**loaded.notes, 'pool': ''} == {**other.notes, 'pool': ''}
+
+
+def test_a_folder_of_images_is_a_pool_as_good(cifar_folder, small, pool_images, tmp_path):
+  for i, image in enumerate(pool_images):
+    Image.fromarray(image).save(tmp_path / f'{i}.png')
+  loaded = data.load(config(cifar_folder, pool='images', pool_dir=str(tmp_path)))
+  same_but_for_the_pools_name(loaded, small)
+  assert loaded.notes['pool'].startswith(f'images in the folder {tmp_path.name}, 600 images; for')
+
+
+def test_an_array_file_is_a_pool_as_good(cifar_folder, small, pool_images, tmp_path):
+  np.save(tmp_path / 'pool.npy', pool_images)
+  loaded = data.load(config(cifar_folder, pool='arrays', pool_dir=str(tmp_path / 'pool.npy')))
+  same_but_for_the_pools_name(loaded, small)
+  assert type(loaded.splits['unlabelled'].arrays['input']) is np.ndarray
+  (tmp_path / 'pool.npy').unlink()
+
+
+@pytest.mark.slow
+def test_a_tfds_set_is_a_pool_as_good(cifar_folder, small, tmp_path):
+  cifar.prepare_tfds('cifar100', str(cifar_folder), str(tmp_path))
+  for pool in ('tfds:cifar100', 'cifar100'):
+    loaded = data.load(config(cifar_folder, pool=pool, pool_dir=str(tmp_path)))
+    same_but_for_the_pools_name(loaded, small)
+
+
+def test_near_duplicates_of_validation_and_test_are_dropped_and_counted(damaged, small):
+  held_out = [small.splits[name].arrays['input'] for name in ('validation', 'test')]
+  copies = np.stack(
+    [
+      held_out[0][3][:, ::-1],
+      held_out[1][5] // 2 + 60,
+      np.roll(held_out[1][6], 1, axis=0),
+    ]
+  )
+  file = damaged / 'cifar-100-binary' / 'train.bin'
+  records = np.fromfile(file, np.uint8).reshape(-1, 3074)
+  records[:3, 2:] = copies.transpose(0, 3, 1, 2).reshape(3, -1)
+  records.tofile(file)
+  loaded = data.load(config(damaged))
+  assert loaded.notes['leaks_dropped'] == {'validation': 0, 'test': 2}
+  assert loaded.notes['near_duplicates_dropped'] == {'validation': 1, 'test': 2}
+  assert len(loaded.splits['unlabelled']) == 595
+  unsearched = data.load(config(damaged, near_duplicate_correlation=0.0))
+  assert 'near_duplicates_dropped' not in unsearched.notes
+  assert len(unsearched.splits['unlabelled']) == 598
 
 
 def test_cifar_100_has_a_pool_of_cifar_10(cifar_folder):
@@ -129,8 +200,9 @@ def test_the_two_real_leaks_are_found(tmp_path):
   subprocess.run([sys.executable, UNPACK, tmp_path, 'cifar10', 'cifar100'], check=True)
   real = data.load(config(tmp_path, num_validation=5000))
   assert real.notes['leaks_dropped'] == {'validation': 0, 'test': 2}
-  # 60,000 less the leaks, one image of train and 26 that CIFAR-100 holds twice
-  assert counts(real) == {'train': 45_000, 'validation': 5000, 'test': 10_000, 'unlabelled': 59_971}
+  assert real.notes['near_duplicates_dropped'] == {'validation': 1, 'test': 0}
+  # 60,000 less those, one image of train and 26 that CIFAR-100 holds twice
+  assert counts(real) == {'train': 45_000, 'validation': 5000, 'test': 10_000, 'unlabelled': 59_970}
   np.testing.assert_allclose(real.constants['mean'], [125.3, 122.9, 113.9], atol=0.1)
 
 
@@ -178,9 +250,42 @@ def test_a_tfds_folder_that_is_incomplete_is_refused(tmp_path):
   refuse(config(tmp_path), r'cifar10: TFDS did not read train')
 
 
-@pytest.mark.parametrize('pool', ['cifar10', 'tiny'])
+@pytest.mark.parametrize('pool', ['cifar10', 'tiny', 'tfds:'])
 def test_an_unknown_pool_is_refused(cifar_folder, pool):
-  refuse(config(cifar_folder, pool=pool), f"data.pool is '{pool}', expected 'cifar100', or ''")
+  expected = "'cifar100', 'images', 'arrays', 'tfds:NAME', or '' for none"
+  refuse(config(cifar_folder, pool=pool), f"data.pool is '{pool}', expected {expected}")
+
+
+@pytest.mark.parametrize(
+  ('size', 'message'),
+  [
+    (3074 * 499, r'train.bin holds 499 images, expected 500 as in the other files'),
+    (3074 * 499 + 1, r'train.bin holds 1,533,927 bytes, expected a multiple of 3,074'),
+  ],
+)
+def test_a_pools_file_cut_short_is_named(damaged, size, message):
+  os.truncate(damaged / 'cifar-100-binary' / 'train.bin', size)
+  refuse(config(damaged), message)
+
+
+def test_a_pools_image_of_another_size_is_named(cifar_folder, tmp_path):
+  Image.new('RGB', (96, 96)).save(tmp_path / 'large.png')
+  settings = config(cifar_folder, pool='images', pool_dir=str(tmp_path))
+  refuse(settings, r'large.png is RGB, 96 x 96 pixels, expected RGB, 32 x 32')
+  refuse({**settings, 'pool_dir': ''}, r"data.pool_dir is '', expected where the pool 'images' is")
+
+
+def test_a_pool_of_nothing_new_is_refused(cifar_folder, small, tmp_path):
+  known = [small.splits[name].arrays['input'] for name in ('train', 'validation', 'test')]
+  np.savez(tmp_path / 'known.npz', np.concatenate(known))
+  settings = config(cifar_folder, pool='arrays', pool_dir=str(tmp_path / 'known.npz'))
+  refuse(settings, r'the pool has 600 examples and all stand in train, validation or test')
+
+
+@pytest.mark.parametrize('correlation', [-0.1, 1.5, float('nan')])
+def test_a_correlation_that_is_none_is_refused(cifar_folder, correlation):
+  settings = config(cifar_folder, near_duplicate_correlation=correlation)
+  refuse(settings, f'data.near_duplicate_correlation is {correlation}, expected 0 to 1')
 
 
 def refuse(settings, message):

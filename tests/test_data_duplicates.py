@@ -110,10 +110,10 @@ def test_sides_need_not_be_multiples_of_the_grids(photographs, shape):
 
 
 def test_edges_correlate_as_scipys_sobel_filter_says(photographs):
-  first, second = photographs[:3], photographs[[0, 4, 2]][:, ::-1]
+  first, second = photographs[:2], photographs[[0, 4]][:, ::-1]
   found = duplicates.edge_correlation(first, second)
   assert found.dtype == np.float64
-  np.testing.assert_allclose(found, [best_correlation(a, b) for a, b in zip(first, second)])
+  np.testing.assert_allclose(found, list(map(best_correlation, first, second)))
 
 
 def best_correlation(first, second):
@@ -127,7 +127,7 @@ def best_correlation(first, second):
         for y in range(max(down, 0), 30 + min(down, 0))
         for x in range(max(right, 0), 30 + min(right, 0))
       ]
-      a, b = (np.ravel(part) for part in zip(*pairs))
+      a, b = (np.ravel(part) for part in zip(*pairs, strict=True))
       best = max(best, a @ b / np.sqrt((a @ a) * (b @ b)))
   return best
 

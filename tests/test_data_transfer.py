@@ -48,6 +48,36 @@ def test_leaks_are_counted_by_split(splits):
   assert leaks == {'validation': 2, 'test': 1}
 
 
+def photographs(count, seed):
+  return np.random.default_rng(seed).integers(0, 200, (count, 32, 32, 3)).astype(np.uint8)
+
+
+def test_near_duplicates_of_what_is_held_out_are_dropped_and_counted_by_themselves():
+  train, validation, test, new = (photographs(4, seed) for seed in range(4))
+  splits = {
+    name: dataset.make_split(images, np.zeros(4))
+    for name, images in (('train', train), ('validation', validation), ('test', test))
+  }
+  pool = [
+    *(test[0], validation[0], train[0]),
+    *(test[1, :, ::-1], validation[1] + 40, validation[2] // 2, train[1] + 40),
+    *(new[0], new[0], new[1]),
+  ]
+  cleaned, notes = transfer.clean_pool(dataset.make_split(np.stack(pool), None), splits)
+  kept = dataset.make_split(np.stack([train[1] + 40, new[0], new[1]]), None)
+  assert cleaned.ids_sha256 == kept.ids_sha256
+  assert notes == {
+    'leaks_dropped': {'validation': 1, 'test': 1},
+    'near_duplicates_dropped': {'validation': 2, 'test': 1},
+    'duplicates_dropped': {'train': 1, 'unlabelled': 1},
+  }
+
+
+def test_a_pool_that_holds_nothing_new_is_refused(splits):
+  with pytest.raises(dataset.DataError, match=r'has 3 examples and all stand in train, valid'):
+    transfer.clean_pool(made([1, 11, 20]), splits)
+
+
 def test_derived_sets_and_the_pool_show_no_label(splits):
   everything = transfer.derive({'both': entry(), 'again': entry(of=('train',))}, splits)
   assert list(everything) == [*splits, 'both', 'again']

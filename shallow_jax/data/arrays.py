@@ -52,7 +52,8 @@ def load(config: Mapping[str, Any], constants: pathlib.Path | None = None) -> da
 def _inputs(
   settings: Mapping[str, Any],
   constants: Mapping[str, jax.Array],
-  raw: Mapping[str, jax.Array], view: jax.Array | None,
+  raw: Mapping[str, jax.Array],
+  view: jax.Array | None,
 ) -> jax.Array:
   del view  # what may be done to someone's data only they know: every view is the example as it is
   return preprocessing.apply(settings, constants, raw['input'])

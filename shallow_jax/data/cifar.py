@@ -14,9 +14,9 @@ import jax
 import numpy as np
 
 from shallow_jax.data import dataset
-from shallow_jax.data import preprocessing
 from shallow_jax.data import images
 from shallow_jax.data import pools
+from shallow_jax.data import preprocessing
 from shallow_jax.data import tfds_source
 from shallow_jax.data import transfer
 

@@ -45,7 +45,8 @@ def _read() -> dataset.Split:
 def _inputs(
   settings: Mapping[str, Any],
   constants: Mapping[str, jax.Array],
-  raw: Mapping[str, jax.Array], view: jax.Array | None,
+  raw: Mapping[str, jax.Array],
+  view: jax.Array | None,
 ) -> jax.Array:
   del view  # digits are not augmented: every view is the image as it is
   return preprocessing.apply(settings, constants, raw['input'])

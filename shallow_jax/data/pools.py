@@ -88,14 +88,13 @@ def _read_image(path: pathlib.Path, shape: tuple[int, int, int]) -> np.ndarray:
 
 
 def _read_array(path: pathlib.Path, shape: tuple[int, int, int]) -> np.ndarray:
-  if not path.is_file():
-    raise dataset.DataError(f'data.pool_dir: {path} is not a file, expected an .npy or .npz')
+  if not path.is_file() or path.suffix not in ('.npy', '.npz'):
+    raise dataset.DataError(f'data.pool_dir: {path} is no .npy or .npz file, expected one')
   try:
-    images = _load(path)
+    images = _load_npy(path) if path.suffix == '.npy' else _load_npz(path)
   except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
     raise dataset.DataError(
-      f'{path} is damaged or holds more than plain arrays ({error}), '
-      'expected a file as numpy.save writes it'
+      f'{path} is damaged or holds something else ({error}), expected one array as NumPy saves it'
     ) from error
   if images.dtype != np.uint8 or images.shape[1:] != shape or len(images) == 0:
     raise dataset.DataError(
@@ -105,12 +104,14 @@ def _read_array(path: pathlib.Path, shape: tuple[int, int, int]) -> np.ndarray:
   return images
 
 
-def _load(path: pathlib.Path) -> np.ndarray:
-  """The array of an .npy file, left on disk until it is used, or the only one of an .npz file."""
-  loaded = np.load(path, mmap_mode='r', allow_pickle=False)
-  if isinstance(loaded, np.ndarray):
-    return loaded
-  with loaded as arrays:
+def _load_npy(path: pathlib.Path) -> np.ndarray:
+  return np.lib.format.open_memmap(path, mode='r')  # on disk until it is used
+
+
+def _load_npz(path: pathlib.Path) -> np.ndarray:
+  if not zipfile.is_zipfile(path):
+    raise ValueError('no .npz file')
+  with np.load(path, allow_pickle=False) as arrays:
     if len(arrays.files) != 1:
-      raise ValueError(f'it has {", ".join(arrays.files) or "no array"}, one is expected')
+      raise ValueError(f'arrays {", ".join(arrays.files)}')
     return arrays[arrays.files[0]]

@@ -84,8 +84,8 @@ def fit_standardise(inputs: np.ndarray) -> dict[str, np.ndarray]:
   num_features = int(np.prod(inputs.shape[1:]))
   mean = _by_channel(_mean(inputs), channels)
   centre = np.tile(mean, num_features // channels)
-  squares = sum(np.square(chunk - centre).sum(axis=0) for chunk in _chunks(inputs))
-  std = np.sqrt(_by_channel(squares / len(inputs), channels))
+  squares = [np.square(chunk - centre).sum(axis=0) for chunk in _chunks(inputs)]
+  std = np.sqrt(_by_channel(np.sum(squares, axis=0) / len(inputs), channels))
   std = np.where(std > _CONSTANT, std, 1.0)
   return {'mean': mean.astype(np.float32), 'std': std.astype(np.float32)}
 
@@ -111,7 +111,7 @@ def normalise_contrast(inputs: jax.Array) -> jax.Array:
 
 
 def fit_zca(inputs: np.ndarray, epsilon: float) -> dict[str, np.ndarray]:
-  """Returns `mean` float32 [features] and `zca` float32 [features, features] of inputs [examples, ...].
+  """Returns float32 `mean` [features] and `zca` [features, features] of inputs [examples, ...].
 
   With the covariance U diag(s) Uᵀ of the contrast-normalised inputs: zca = U diag((s + ε)^-½) Uᵀ
   (Bell & Sejnowski 1997).

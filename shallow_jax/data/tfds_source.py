@@ -40,7 +40,7 @@ def _read(
 ) -> dict[str, np.ndarray]:
   try:
     source = _source(name, split, data_dir)
-    arrays = {label: np.empty(len(source), np.int64) for label in labels}
+    arrays: dict[str, np.ndarray] = {label: np.empty(len(source), int) for label in labels}
     arrays['image'] = np.empty((len(source), *shape), np.uint8)
     for i, example in enumerate(_examples_of(source)):
       arrays['image'][i] = _pixels(example['image'], shape)

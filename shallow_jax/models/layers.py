@@ -5,7 +5,6 @@ reading that gives both its 54M and its 70M parameters.
 """
 
 from collections.abc import Mapping
-import functools
 from typing import Any
 
 from flax import linen as nn

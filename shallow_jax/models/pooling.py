@@ -73,9 +73,7 @@ def _max_pool_forward(x: jax.Array, size: tuple[int, int]) -> tuple[jax.Array, j
   return pooled, place
 
 
-def _to_chosen(
-  size: tuple[int, int], place: jax.Array, gradient: jax.Array
-) -> tuple[jax.Array]:
+def _to_chosen(size: tuple[int, int], place: jax.Array, gradient: jax.Array) -> tuple[jax.Array]:
   """Gathers, for each position of x, the gradients of those windows that gave its value.
 
   Windows p - 1 and p overlap in row 2p; row 2p + 1 lies in window p alone. Thus even and odd rows

@@ -1,7 +1,7 @@
 """Table 2's single-layer features: k-means centroids over an image, quadrant sums, linear scores.
 
-Coates, Ng & Lee, AISTATS 2011, sections 3 and 4, with 4000 features. The paper says `4000c-p` and
-no more; patches of 6x6 at stride 1 and four quadrants are theirs.
+Coates, Ng & Lee, AISTATS 2011, section 3, with 4000 features. Our paper says `4000c-p` and no more;
+patches of 6x6 at stride 1 and sums over four quadrants are theirs.
 """
 
 from flax import linen as nn
@@ -51,8 +51,8 @@ class TriangleFeatures(nn.Module):
   """How near the patches of an image are to each centroid, summed over its four quadrants.
 
   Every patch (stride 1, no padding) is contrast-normalised and whitened to z. Feature k of z is
-  max(0, mean_j d_j - d_k) with d_k = ‖z - c_k‖: the `triangle` activation (section 3.2.2, equation
-  2), 0 for about half of the centroids.
+  max(0, mean_j d_j - d_k) with d_k = ‖z - c_k‖: the `triangle` activation, 0 for about half of the
+  centroids.
 
   Attributes:
     features: number of centroids.
@@ -99,7 +99,7 @@ def patches(x: jax.Array, size: int) -> jax.Array:
 
 
 def normalise_contrast(patches: jax.Array) -> jax.Array:
-  """Scales each patch [..., D] to mean 0 and (nearly) variance 1 (section 3.1.1)."""
+  """Scales each patch [..., D] to mean 0 and nearly variance 1."""
   patches = patches - patches.mean(axis=-1, keepdims=True)
   return patches / jnp.sqrt(patches.var(axis=-1, keepdims=True) + CONTRAST_EPSILON)
 

@@ -15,6 +15,7 @@ from shallow_jax import pipeline
 
 CONFIGS = pathlib.Path(__file__).parents[1] / 'configs'
 NAMES = [module.name for module in pkgutil.iter_modules([str(CONFIGS)])]
+LARGE = ('cifar10_claims', 'cifar10_table2')  # many networks, seconds each
 INPUT_SHAPES = {'digits': (8, 8, 1), 'cifar10': (32, 32, 3), 'cifar100': (32, 32, 3)}
 
 
@@ -37,7 +38,9 @@ def test_every_variant_builds(name):
         assert size['parameters']['weights'] > 0
 
 
-@pytest.mark.parametrize('name', NAMES)
+@pytest.mark.parametrize(
+  'name', [pytest.param(name, marks=pytest.mark.slow if name in LARGE else ()) for name in NAMES]
+)
 def test_the_smoke_variant_learns(name, tmp_path, cifar_folder):
   """Each network's test error is below chance by 4 standard errors."""
   config = load(name).get_config('smoke')

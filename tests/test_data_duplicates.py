@@ -49,6 +49,7 @@ COPIES = {
   'darker': lambda image: recoloured(image, 0.6, 0),
   'of another gamma': lambda image: recoloured(image, 1, 0, gamma=2.0),
   'warmer': lambda image: recoloured(image, np.array([1.2, 1.0, 0.8]), 0),
+  'tinted': lambda image: image // 3 + np.array([120, 60, 0], np.uint8),
   'mirrored': lambda image: image[:, ::-1],
   'moved': lambda image: moved(image, 1, -1),
   'moved by two': lambda image: moved(image, 0, 2),
@@ -90,6 +91,19 @@ def test_chunks_make_no_difference(photographs, monkeypatch):
   monkeypatch.setattr(duplicates, '_PAIRS', 2)
   np.testing.assert_array_equal(duplicates.near_duplicates(pool, held_out, 0.7), whole)
   assert 0 < whole.sum() < 40
+
+
+def test_few_other_photographs_are_compared_at_full_resolution(photographs, monkeypatch):
+  compared = []
+
+  def count(images, others):
+    compared.append(len(images))
+    return np.zeros(len(images))
+
+  monkeypatch.setattr(duplicates, 'edge_correlation', count)
+  duplicates.near_duplicates(photographs, photographs, 0.7)
+  # each with itself, and of the 2 * 40 * 40 pairs hardly another
+  assert 40 <= sum(compared) <= 50
 
 
 def test_flat_images_are_nobodys_duplicates(photographs):
@@ -135,6 +149,12 @@ def best_correlation(first, second):
 def edges(image):
   gradients = [ndimage.sobel(image.mean(axis=2), axis)[1:-1, 1:-1] for axis in (0, 1)]
   return np.moveaxis([np.sign(g) * np.abs(g) ** 0.5 for g in gradients], 0, 2)
+
+
+def test_without_edges_there_is_no_correlation(photographs):
+  flat = np.full_like(photographs, 7)
+  assert (duplicates.edge_correlation(flat, photographs) == 0).all()
+  assert (duplicates.edge_correlation(flat, flat) == 0).all()
 
 
 def test_edges_correlate_fully_across_two_pixels_either_way(photographs):

@@ -24,8 +24,8 @@ def ids(images):
   return sorted(dataset.ids(images).tolist())
 
 
-def read(kind, path):
-  return pools.read(kind, str(path), SHAPE)
+def read(kind, path, shape=SHAPE):
+  return pools.read(kind, str(path), shape)
 
 
 def refuse(kind, path, message):
@@ -65,7 +65,7 @@ def test_a_file_that_is_no_image_is_named(folder):
 
 def test_an_image_that_no_program_of_pillow_may_open_is_refused(folder):
   (folder / 'drawing.eps').write_text('%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 32 32\n')
-  refuse('images', folder, r'drawing.eps is damaged or no image')
+  refuse('images', folder, r'drawing.eps is damaged or no image \(cannot identify')
 
 
 @pytest.mark.parametrize('name', ['b.png', 'c.bmp', 'd.tiff', 'more/still more/x.ppm'])
@@ -220,6 +220,17 @@ def test_a_tfds_set_of_another_size_or_mode_is_refused(images, tmp_path, monkeyp
   monkeypatch.setattr(tfds_source, '_source', lambda *_: Source([*images, odd]))
   expected = r'expected array_record files of RGB images, 32 x 32 pixels'
   refuse('tfds:some', tmp_path, rf'some: TFDS did not read all \(an image is {found}.*{expected}')
+
+
+def test_height_comes_before_width(images, tmp_path, monkeypatch):
+  wide = images[:, :20, :24]
+  (tmp_path / 'folder').mkdir()
+  Image.fromarray(wide[0]).save(tmp_path / 'folder' / 'wide.png')
+  np.save(tmp_path / 'wide.npy', wide[:1])
+  monkeypatch.setattr(tfds_source, '_source', lambda *_: Source(wide[:1]))
+  for kind, place in (('images', 'folder'), ('arrays', 'wide.npy'), ('tfds:wide', '')):
+    found = read(kind, tmp_path / place, (20, 24, 3)).images
+    np.testing.assert_array_equal(found, wide[:1])
 
 
 @pytest.mark.slow

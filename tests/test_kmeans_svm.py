@@ -55,6 +55,15 @@ def outcome(problem):
   return kmeans_svm.fit(problem)
 
 
+@pytest.fixture(scope='module')
+def tight(problem):
+  """The outcome of an SVM that is solved to the end."""
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setitem(kmeans_svm.SVM, 'tol', 1e-6)
+    patch.setitem(kmeans_svm.SVM, 'max_iter', 100_000)
+    return kmeans_svm.fit(problem)
+
+
 def inputs_of(dataset, name):
   return np.asarray(dataset.inputs(dataset.constants, dataset.splits[name].arrays, None))
 
@@ -71,27 +80,21 @@ def logits_of(problem, outcome, name):
   return predict.logits([member], problem.dataset, arrays, batch_size=100)[0]
 
 
-def test_scores_are_those_of_scikit_learns_svm(problem, monkeypatch):
-  """Of the primal, solved tightly, all classes at once, on features standardised here."""
-  monkeypatch.setitem(kmeans_svm.SVM, 'tol', 1e-6)
-  monkeypatch.setitem(kmeans_svm.SVM, 'max_iter', 100_000)
-  outcome = kmeans_svm.fit(problem)
-  features = features_of(problem, outcome.variables['params'], 'train')
+def test_scores_are_those_of_scikit_learns_svm(problem, tight):
+  """Of the primal, all classes at once, on features standardised here."""
+  features = features_of(problem, tight.variables['params'], 'train')
   mean, scale = features.mean(axis=0), np.sqrt(features.var(axis=0) + 0.01)
   machine = svm.LinearSVC(C=0.05, dual=False, tol=1e-8, max_iter=10_000)
   machine.fit((features - mean) / scale, problem.examples['label'])
-  tested = features_of(problem, outcome.variables['params'], 'test')
+  tested = features_of(problem, tight.variables['params'], 'test')
   expected = machine.decision_function((tested - mean) / scale)
   assert np.abs(expected).max() > 1
-  np.testing.assert_allclose(logits_of(problem, outcome, 'test'), expected, atol=2e-3)
+  np.testing.assert_allclose(logits_of(problem, tight, 'test'), expected, atol=2e-3)
 
 
-def test_the_tolerance_is_tight_enough(problem, outcome, monkeypatch):
-  monkeypatch.setitem(kmeans_svm.SVM, 'tol', 1e-6)
-  monkeypatch.setitem(kmeans_svm.SVM, 'max_iter', 100_000)
-  tight = logits_of(problem, kmeans_svm.fit(problem), 'test')
-  loose = logits_of(problem, outcome, 'test')
-  assert (loose.argmax(axis=-1) == tight.argmax(axis=-1)).mean() > 0.99
+def test_the_tolerance_is_tight_enough(problem, outcome, tight):
+  ours, solved = (logits_of(problem, each, 'test').argmax(axis=-1) for each in (outcome, tight))
+  assert (ours == solved).mean() > 0.99
 
 
 def test_it_learned_and_says_so(problem, outcome):
@@ -191,15 +194,13 @@ def test_a_class_without_an_example_is_refused_by_name(digits):
   assert '\n' not in str(caught.value)
 
 
-def test_an_svm_that_has_not_converged_is_told(problem, monkeypatch, caplog):
+def test_the_log_tells_each_part_and_an_svm_that_has_not_converged(
+  problem, monkeypatch, caplog, capsys
+):
   monkeypatch.setitem(kmeans_svm.SVM, 'max_iter', 1)
-  kmeans_svm.fit(problem, label='net/seed-0')
-  assert 'net/seed-0: the SVM of 3 has not converged' in caplog.text
-
-
-def test_the_log_tells_each_part_and_its_time(problem, caplog, capsys):
   with caplog.at_level('INFO', 'shallow_jax'):
     kmeans_svm.fit(problem, label='net/seed-0')
+  assert 'net/seed-0: the SVM of 3 has not converged' in caplog.text
   assert 'net/seed-0: 600 patches, ' in caplog.text
   assert 'net/seed-0: 12 centroids, ' in caplog.text
   progress = capsys.readouterr().err
@@ -263,7 +264,8 @@ RUN = defaults.experiment(
   name='single layer',
   data=dict(name='digits'),
   networks=dict(
-    single=SINGLE | dict(search=dict(fit=dict(svm_c=(0.0001, 0.05)))),
+    single=SINGLE,
+    searched=SINGLE | dict(search=dict(fit=dict(svm_c=(0.0001, 0.05)))),
     mimic=dict(
       model=dict(name='shallow', hidden=50),
       targets='single',
@@ -279,19 +281,15 @@ RUN = defaults.experiment(
 
 
 def test_in_a_run_it_is_a_net_like_any_other(tmp_path, monkeypatch):
-  found = pipeline.run(RUN, tmp_path)['networks']
+  found = pipeline.run(RUN, tmp_path, only=['mimic'])['networks']
   single = found['single']
   assert single['metrics']['test']['error']['mean'] < 20
   assert single['loss'] == 'squared_hinge'
   assert single['loss'] not in losses.ON_LABELS  # no loss that others are trained with
   assert single['parameters']['weights'] == 9 * 9 + 12 * 9 + 4 * 12 * 10
-  assert [trial['settings'] for trial in single['search']['trials']] == [
-    {'fit.svm_c': 0.0001},
-    {'fit.svm_c': 0.05},
-  ]
   assert found['mimic']['fidelity']['agreement'] > 20
   monkeypatch.setattr(kmeans_svm, 'fit', None)
-  assert pipeline.run(RUN, tmp_path)['networks'] == found
+  assert pipeline.run(RUN, tmp_path, only=['mimic'])['networks'] == found
 
 
 def test_a_killed_fit_starts_again_and_a_finished_trial_is_skipped(tmp_path, monkeypatch):
@@ -308,12 +306,15 @@ def test_a_killed_fit_starts_again_and_a_finished_trial_is_skipped(tmp_path, mon
 
   monkeypatch.setattr(kmeans_svm, 'fit', killed_in_the_second)
   with pytest.raises(KilledError):
-    pipeline.run(RUN, tmp_path, only=['single'], stage='train')
-  pipeline.run(RUN, tmp_path, only=['single'], stage='train')
+    pipeline.run(RUN, tmp_path, only=['searched'], stage='train')
+  pipeline.run(RUN, tmp_path, only=['searched'], stage='train')
   assert [label.split()[0] for label in labels] == [
-    'single/trial-0',
-    'single/trial-1',
-    'single/trial-1',
+    'searched/trial-0',
+    'searched/trial-1',
+    'searched/trial-1',
   ]
-  record = json.loads((tmp_path / 'single' / 'seed-0' / 'trained.json').read_text())
-  assert record['status'] == 'trained'
+  search = json.loads((tmp_path / 'searched' / 'search.json').read_text())
+  assert search['chosen'] == 1
+  assert search['trials'][1]['settings'] == {'fit.svm_c': 0.05}
+  record = json.loads((tmp_path / 'searched' / 'seed-0' / 'trained.json').read_text())
+  assert record['validation'] == search['trials'][1]['validation']

@@ -110,7 +110,7 @@ LABELS = dict(
   cnn_lc='CNN [11]',
   cnn_stochastic='CNN [21]',
   teacher='CNN, the teacher',
-  mimic_64c='mimic of one CNN',
+  mimic_64c='mimic of one CNN, narrow',
   mimic='mimic of one CNN',
   mimic_ecnn='mimic of the ensemble',
 )
@@ -191,7 +191,7 @@ def shallow(size: Size, name: str, **model: Any) -> dict:
 def single_layer(size: Size) -> dict:
   """Not trained but fitted: k-means centroids of patches, then a linear SVM."""
   return dict(
-    label=f'single layer {size.features}c-p, SVM',
+    label='single-layer features, SVM',
     model=dict(name='single_layer', features=size.features, patch_size=6),
     seeds=size.seeds,
   )
@@ -209,7 +209,7 @@ def trained(
 ) -> dict:
   architecture = size.architectures[name]
   return dict(
-    label=f'{LABELS[name]} {architecture}',
+    label=LABELS[name],
     model=notation.parse(architecture) | dict(model),
     seeds=size.seeds,
     optimizer=dict(learning_rate=learning_rate, warmup_steps=2 * EPOCH),

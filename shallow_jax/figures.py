@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 import pathlib
+import textwrap
 from typing import Any
 
 from matplotlib import axes as axes_lib
@@ -16,6 +17,7 @@ from shallow_jax import plotting
 
 GAIN, LOSS, TARGET = '#009E73', '#D55E00', '#f2f3f5'
 COLUMNS = 4  # of small multiples
+PANEL_TITLE = 32  # characters that fit over a panel
 MANY = 24  # more networks than these have no names beside their points, and no panels of curves
 
 Entry = Mapping[str, Any]
@@ -195,12 +197,9 @@ def _learning_curves(
     axes.set_axis_off()
   for axes in grid.flat[max(0, len(curves) - columns) : len(curves)]:
     axes.tick_params(labelbottom=True)
-  figure.suptitle(
-    f'{results["experiment"]}: validation error while training, {plotting.spread(results)}',
-    fontsize=11,
-    x=0.01,
-    ha='left',
-  )
+  between = '\n' if columns < COLUMNS else ', '
+  title = f'{results["experiment"]}: validation error while training'
+  figure.suptitle(f'{title}{between}{plotting.spread(results)}', fontsize=11, x=0.01, ha='left')
   figure.supxlabel('step', fontsize=10)
   figure.supylabel('validation error, %', fontsize=10)
   return figure
@@ -208,7 +207,8 @@ def _learning_curves(
 
 def _draw_curve(axes: axes_lib.Axes, entry: Entry, steps: np.ndarray, errors: np.ndarray) -> None:
   plotting.band(axes, steps, errors, plotting.KINDS[plotting.kind(entry)][0])
-  axes.set_title(f'{entry["label"]}', fontsize=9, loc='left', color=plotting.INK)
+  title = textwrap.shorten(entry['label'], PANEL_TITLE, placeholder=' …')
+  axes.set_title(title, fontsize=9, loc='left', color=plotting.INK)
   axes.tick_params(labelsize=8)
 
 

@@ -90,9 +90,7 @@ def test_zca_takes_more_than_one_chunk():
 
 def test_an_unknown_preprocessing_is_refused():
   train = dataset.make_split(images(), None)
-  with pytest.raises(
-    dataset.DataError, match="is 'zca', expected one of standardise, per_image"
-  ):
+  with pytest.raises(dataset.DataError, match="is 'zca', expected one of standardise, per_image"):
     preprocessing.fit(dict(name='zca'), train)
 
 

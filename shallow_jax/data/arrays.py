@@ -7,7 +7,6 @@ from typing import Any
 import zipfile
 import zlib
 
-import jax
 import numpy as np
 
 from shallow_jax.data import dataset
@@ -42,21 +41,11 @@ def load(config: Mapping[str, Any], constants: pathlib.Path | None = None) -> da
     splits=transfer.derive(config['sets'], splits),
     preprocessing=config['preprocessing'],
     constants=preprocessing.fit(config['preprocessing'], splits['train'], constants),
-    inputs=functools.partial(_inputs, config['preprocessing']),
+    inputs=functools.partial(preprocessing.inputs_without_views, config['preprocessing']),
     input_shape=splits['train'].arrays['input'].shape[1:],
     notes=notes,
     view_fingerprint={},
   )
-
-
-def _inputs(
-  settings: Mapping[str, Any],
-  constants: Mapping[str, jax.Array],
-  raw: Mapping[str, jax.Array],
-  view: jax.Array | None,
-) -> jax.Array:
-  del view  # what may be done to someone's data only they know: every view is the example as it is
-  return preprocessing.apply(settings, constants, raw['input'])
 
 
 def _read(path: pathlib.Path) -> dict[str, np.ndarray]:

@@ -5,7 +5,6 @@ import functools
 import pathlib
 from typing import Any
 
-import jax
 import numpy as np
 from sklearn import datasets
 
@@ -30,7 +29,7 @@ def load(config: Mapping[str, Any], constants: pathlib.Path | None = None) -> da
     splits=transfer.derive(config['sets'], splits),
     preprocessing=config['preprocessing'],
     constants=preprocessing.fit(config['preprocessing'], splits['train'], constants),
-    inputs=functools.partial(_inputs, config['preprocessing']),
+    inputs=functools.partial(preprocessing.inputs_without_views, config['preprocessing']),
     input_shape=(8, 8, 1),
     notes={'source': source, 'pool': 'digits whose labels were thrown away'},
     view_fingerprint={},
@@ -40,13 +39,3 @@ def load(config: Mapping[str, Any], constants: pathlib.Path | None = None) -> da
 def _read() -> dataset.Split:
   pixels, labels = datasets.load_digits(return_X_y=True)
   return dataset.make_split(np.reshape(pixels, (-1, 8, 8, 1)).astype(np.uint8), np.asarray(labels))
-
-
-def _inputs(
-  settings: Mapping[str, Any],
-  constants: Mapping[str, jax.Array],
-  raw: Mapping[str, jax.Array],
-  view: jax.Array | None,
-) -> jax.Array:
-  del view  # digits are not augmented: every view is the image as it is
-  return preprocessing.apply(settings, constants, raw['input'])

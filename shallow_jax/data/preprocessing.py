@@ -75,6 +75,17 @@ def apply(
   return whiten(constants, normalise_contrast(inputs))
 
 
+def inputs_without_views(
+  config: Mapping[str, Any],
+  constants: Mapping[str, jax.Array],
+  raw: Mapping[str, jax.Array],
+  view: jax.Array | None,
+) -> jax.Array:
+  """`Dataset.inputs` of data that are not augmented: every view is the example as it is."""
+  del view
+  return apply(config, constants, raw['input'])
+
+
 def fit_standardise(inputs: np.ndarray) -> dict[str, np.ndarray]:
   """Returns the mean and deviation of inputs [examples, ..., channels], float32 [channels].
 

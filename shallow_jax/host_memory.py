@@ -1,9 +1,8 @@
 """Memory that the C library keeps for the next step instead of giving it back.
 
 XLA's CPU backend allocates each step's temporaries anew. glibc maps and unmaps blocks of their
-size, so that the kernel has to zero every page of them again, step for step: for the gradient of
-conv-relu-pool (128 images, 32 maps) 47 instead of 26 CPU ms. `launch/benchmark.py` has a flag to
-compare.
+size, so that the kernel has to zero every page of them again, step for step. How much that costs,
+`launch/benchmark.py --keep_memory=false` tells beside a run without the flag.
 """
 
 import ctypes

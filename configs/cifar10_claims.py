@@ -36,11 +36,14 @@ class Size:
   ranks: tuple[int, ...]  # others
   widths: tuple[int, ...]  # others
   teacher: str
+  budgets: tuple[tuple[str, str, str], ...]  # name; deep and shallow net of about equal size
+  larger_shallow: tuple[str, str]  # name and net: past the largest deep one
   kernel_size: int
   teachers: int
   epochs: int  # labelled ones' worth of steps
   seeds: int
   steps_per_call: int
+  preprocessing: Mapping[str, Any]
   note: str
 
 
@@ -51,26 +54,40 @@ FULL = Size(
   ranks=(30, 100, 900),
   widths=(500, 2000, 30_000),
   teacher='96c-p-96c-p-96c-p-1000fc',
+  budgets=(
+    ('50k', '16c-p-32c-p-32c-p-128fc', '16c-p-10L-800'),
+    ('200k', '32c-p-64c-p-64c-p-256fc', '16c-p-40L-1k'),
+    ('750k', '64c-p-96c-p-128c-p-500fc', '32c-p-70L-3k'),
+  ),
+  larger_shallow=('3M', '32c-p-300L-3k'),
   kernel_size=5,
   teachers=4,
   epochs=30,
   seeds=3,
   steps_per_call=8,
+  preprocessing=dict(name='gcn_zca', zca_epsilon=0.1),
   note='',
 )
 CPU = Size(
-  maps=32,
+  maps=16,
   rank=100,
   hidden=2000,
   ranks=(10, 30, 300),
   widths=(125, 500, 8000),
-  teacher='32c-p-64c-p-64c-p-256fc',
+  teacher='32c-p-32c-p-64c-p-256fc',
+  budgets=(
+    ('15k', '8c-p-16c-p-16c-p-64fc', '8c-p-4L-500'),
+    ('50k', '16c-p-32c-p-32c-p-128fc', '16c-p-10L-800'),
+    ('200k', '32c-p-64c-p-64c-p-256fc', '16c-p-40L-1k'),
+  ),
+  larger_shallow=('750k', '32c-p-70L-3k'),
   kernel_size=3,
   teachers=2,
   epochs=4,
-  seeds=1,
+  seeds=2,
   steps_per_call=1,  # more make convolutions slower on CPU
-  note='Small nets, 4 epochs of the labelled images, one seed: what two CPU cores do in an hour.',
+  preprocessing=dict(name='standardise'),  # whitening takes longer than nets of this size
+  note='Small nets, 4 epochs of the labelled images, two seeds: what two CPU cores do in 2 hours.',
 )
 SMOKE = dataclasses.replace(
   CPU,
@@ -83,14 +100,6 @@ SMOKE = dataclasses.replace(
   note='Seconds of training: figures without a meaning.',
 )
 
-# Pairs of about equal size: deep, shallow; weights in thousands.
-BUDGETS = (
-  ('50k', '16c-p-32c-p-32c-p-128fc', '16c-p-10L-800'),
-  ('200k', '32c-p-64c-p-64c-p-256fc', '16c-p-40L-1k'),
-  ('750k', '64c-p-96c-p-128c-p-500fc', '32c-p-70L-3k'),
-)
-LARGER_SHALLOW = ('3M', '32c-p-300L-3k')
-
 
 def get_config(variant: str = '') -> ml_collections.ConfigDict:
   chosen = defaults.variants(variant, VARIANTS)
@@ -100,7 +109,7 @@ def get_config(variant: str = '') -> ml_collections.ConfigDict:
     data=dict(
       name='cifar10',
       pool='cifar100',
-      preprocessing=dict(name='gcn_zca', zca_epsilon=0.1),
+      preprocessing=dict(size.preprocessing),
       sets=dict(
         train_5k=dict(of=('train',), size=5000),
         train_15k=dict(of=('train',), size=15_000),
@@ -140,9 +149,11 @@ def sweeps(size: Size) -> dict[str, dict]:
   widths = sorted((size.hidden, *size.widths))
   ranks = sorted((size.rank, *size.ranks))
   by_size = {
-    'shallow mimic': tuple(f'shallow_mimic_{name}' for name, *_ in (*BUDGETS, LARGER_SHALLOW)),
-    'deep mimic': tuple(f'deep_mimic_{name}' for name, *_ in BUDGETS),
-    'deep on labels': tuple(f'deep_labels_{name}' for name, *_ in BUDGETS),
+    'shallow mimic': tuple(
+      f'shallow_mimic_{name}' for name, *_ in (*size.budgets, size.larger_shallow)
+    ),
+    'deep mimic': tuple(f'deep_mimic_{name}' for name, *_ in size.budgets),
+    'deep on labels': tuple(f'deep_labels_{name}' for name, *_ in size.budgets),
   }
   claim_0 = dict(series=by_size, log_x=True, references=('teacher',))
   return dict(
@@ -337,6 +348,7 @@ def overfitting(size: Size) -> dict[str, dict]:
       num_steps=4 * entry['num_steps'],
       select='last',
       search={},
+      seeds=1,
     )
   return nets
 
@@ -344,11 +356,11 @@ def overfitting(size: Size) -> dict[str, dict]:
 def depths(size: Size) -> dict[str, dict]:
   """Claim 0: deep nets on labels, deep mimics and shallow mimics of about equal size."""
   found = {}
-  for name, deep_net, shallow_net in BUDGETS:
+  for name, deep_net, shallow_net in size.budgets:
     found[f'deep_labels_{name}'] = deep(size, deep_net, label=f'deep on labels, {name}')
     found[f'deep_mimic_{name}'] = deep(size, deep_net, label=f'deep mimic, {name}') | taught()
     found[f'shallow_mimic_{name}'] = shallow(size, shallow_net, label=f'shallow mimic, {name}')
-  name, shallow_net = LARGER_SHALLOW
+  name, shallow_net = size.larger_shallow
   found[f'shallow_mimic_{name}'] = shallow(size, shallow_net, label=f'shallow mimic, {name}')
   for entry in found.values():
     entry['model'] |= dict(kernel_size=3)

@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
-"""Is the input free? Examples/s of training and of the teacher's sweep beside the bare compute's.
+"""Is the input free, and how long will an experiment take? Examples/s beside the bare compute's.
 
   python launch/benchmark.py --config=configs/cifar10_table2.py \
       --config.data.data_dir=DIR --networks=teacher,mimic_64c --output=input.json
 
-For each network, in one process and in turn, round by round: the loop's own step on real images
-(uint8 on the device, gathered and preprocessed in the compiled step) and the same step on random
-float arrays that are there already; then the sweep over real images and the bare forward pass.
-Ratios of medians, first of all. `--keep_memory=false` leaves glibc's allocator as it is, to see
-what shallow_jax/host_memory.py is worth.
+For each network (all that learn by gradient, if none is named), in one process and in turn, round
+by round: the loop's own step on real images (uint8 on the device, gathered and preprocessed in the
+compiled step) and the same step on random float arrays that are there already; then the sweep over
+real images and the bare forward pass. Ratios of medians, first of all; then what all the network's
+trainings take at the measured rate, evaluations and compilation left out. `--keep_memory=false`
+leaves glibc's allocator as it is, to see what shallow_jax/host_memory.py is worth.
 """
 
 from collections.abc import Callable, Mapping
@@ -35,6 +36,7 @@ from shallow_jax import data as data_lib
 from shallow_jax import defaults
 from shallow_jax import graph
 from shallow_jax import host_memory
+from shallow_jax import metrics
 from shallow_jax import models
 from shallow_jax import optimizer
 from shallow_jax import predict
@@ -43,11 +45,14 @@ from shallow_jax import train
 from shallow_jax.data import dataset as dataset_lib
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'a config file, with :variant')
-_NETWORKS = flags.DEFINE_list('networks', None, 'of the config', required=True)
+_NETWORKS = flags.DEFINE_list('networks', [], 'of the config; none: all that learn by gradient')
 _ROUNDS = flags.DEFINE_integer('rounds', 5, 'of all that is compared')
 _STEPS = flags.DEFINE_integer('steps', 4, 'a round')
 _OUTPUT = flags.DEFINE_string('output', '', 'a JSON file; empty: only print')
 _KEEP_MEMORY = flags.DEFINE_bool('keep_memory', True, 'as the program does')
+
+# In training: two each for the outputs, the inputs' gradients and the weights' gradients.
+_FLOPS_A_MULTIPLY_ADD = 6
 
 
 def main(argv: list[str]) -> None:
@@ -65,7 +70,7 @@ def main(argv: list[str]) -> None:
     'keep_memory': _KEEP_MEMORY.value,
     'networks': {},
   }
-  for name in _NETWORKS.value:
+  for name in _NETWORKS.value or _learning(config['networks']):
     problem = _problem(config['networks'][name], dataset)
     found['networks'][name] = {
       'architecture': problem.module.architecture,
@@ -75,8 +80,34 @@ def main(argv: list[str]) -> None:
     }
     for part in ('training', 'sweep'):
       print(f'{name:16} {part:9}', _shown(found['networks'][name][part]), flush=True)
+    whole = found['networks'][name]['whole'] = _whole(problem, found['networks'][name]['training'])
+    print(
+      f'{name:16} whole     {whole["trainings"]} x {problem.entry["num_steps"]:,} steps, '
+      f'{whole["petaflop"]:.3g} PFLOP: {whole["hours"]:.2f} hours',
+      flush=True,
+    )
+  found['hours'] = sum(network['whole']['hours'] for network in found['networks'].values())
+  print(f'all of these: {found["hours"]:.2f} hours', flush=True)
   if _OUTPUT.value:
     pathlib.Path(_OUTPUT.value).write_text(json.dumps(found, indent=2) + '\n')
+
+
+def _learning(networks: graph.Networks) -> list[str]:
+  return [name for name, entry in networks.items() if entry['model'] and not entry['fit']]
+
+
+def _whole(problem: problem_lib.Problem, training: Mapping[str, Any]) -> dict[str, Any]:
+  """What a network's trainings, those of its search included, take at the measured rate."""
+  entry = problem.entry
+  trainings = len(graph.trials(entry)) + entry['seeds'] - 1  # the best trial is the first seed
+  examples = trainings * entry['num_steps'] * entry['batch_size']
+  multiply_adds = metrics.size(problem.module, problem.dataset.input_shape)['multiply_adds']
+  return {
+    'trainings': trainings,
+    'examples': examples,
+    'petaflop': _FLOPS_A_MULTIPLY_ADD * multiply_adds * examples / 1e15,
+    'hours': examples / training['examples_per_second']['ours'] / 3600,
+  }
 
 
 def _problem(entry: Mapping[str, Any], dataset: dataset_lib.Dataset) -> problem_lib.Problem:

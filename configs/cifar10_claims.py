@@ -41,7 +41,8 @@ class Size:
   kernel_size: int
   teachers: int
   epochs: int  # labelled ones' worth of steps
-  seeds: int
+  seeds: int  # of each compared net
+  sweep_seeds: int  # of each point along a sweep of widths, ranks, dropout, sets or teachers
   steps_per_call: int
   preprocessing: Mapping[str, Any]
   note: str
@@ -64,6 +65,7 @@ FULL = Size(
   teachers=4,
   epochs=30,
   seeds=3,
+  sweep_seeds=3,
   steps_per_call=8,
   preprocessing=dict(name='gcn_zca', zca_epsilon=0.1),
   note='',
@@ -85,9 +87,10 @@ CPU = Size(
   teachers=2,
   epochs=4,
   seeds=2,
+  sweep_seeds=1,
   steps_per_call=1,  # more make convolutions slower on CPU
   preprocessing=dict(name='standardise'),  # whitening takes longer than nets of this size
-  note='Small nets, 4 epochs of the labelled images, two seeds: what two CPU cores do in 2 hours.',
+  note='Small nets, 4 epochs of the labelled images, 1 or 2 seeds: two hours of two CPU cores.',
 )
 SMOKE = dataclasses.replace(
   CPU,
@@ -132,16 +135,11 @@ def get_config(variant: str = '') -> ml_collections.ConfigDict:
 
 
 def networks(size: Size) -> dict[str, dict]:
-  return (
-    teachers(size)
-    | controls(size)
-    | losses(size)
-    | students(size)
-    | transfer_sizes(size)
-    | followers(size)
-    | overfitting(size)
-    | depths(size)
-  )
+  compared = teachers(size) | controls(size) | losses(size)
+  swept = students(size) | transfer_sizes(size) | followers(size) | overfitting(size)
+  for entry in swept.values():
+    entry['seeds'] = size.sweep_seeds
+  return compared | swept | depths(size)
 
 
 def sweeps(size: Size) -> dict[str, dict]:
@@ -348,7 +346,6 @@ def overfitting(size: Size) -> dict[str, dict]:
       num_steps=4 * entry['num_steps'],
       select='last',
       search={},
-      seeds=1,
     )
   return nets
 

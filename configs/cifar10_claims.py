@@ -139,7 +139,7 @@ def networks(size: Size) -> dict[str, dict]:
   swept = students(size) | transfer_sizes(size) | followers(size) | overfitting(size)
   for entry in swept.values():
     entry['seeds'] = size.sweep_seeds
-  return compared | swept | depths(size)
+  return compared | depths(size) | swept
 
 
 def sweeps(size: Size) -> dict[str, dict]:

@@ -5,6 +5,7 @@
 #   bash launch/test.sh                                    the default tests
 #   bash launch/test.sh -m slow                            the slow ones alone; -m "" for all
 #   bash launch/test.sh tests/test_losses.py -k l2         flags and files are pytest's
+#   bash launch/test.sh -n 0                               in one process, not one for each core
 #
 # VENV and PYTHON: setup_venv.sh.
 # shellcheck source=launch/setup_venv.sh
@@ -26,6 +27,6 @@ setup_venv test
 check ruff check
 check ruff format --check
 check pyrefly check --python-interpreter-path="$venv/bin/python"
-check pytest "$@"
+check pytest --numprocesses=logical --maxprocesses=4 "$@"
 [ "$code" -eq 0 ] || echo "== FAILED:$failed" >&2
 exit "$code"

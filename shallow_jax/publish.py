@@ -1,6 +1,6 @@
 """Reports that ship with the configs: configs/results/<config>/, and the pages filled from them.
 
-configs/README.md has a table of all rows, configs/inconsistencies.md single figures in its text.
+configs/README.md has a table for each, configs/inconsistencies.md single figures in its text.
 
 python -m shallow_jax.publish runs/digits digits
 """
@@ -34,14 +34,14 @@ def publish(workdir: pathlib.Path, name: str, configs: pathlib.Path = CONFIGS) -
   """Copies a report into <configs>/results/<name>/ and fills the pages of <configs> anew.
 
   Raises:
-    PublishError: the README has no place for the table, or a page asks for what there is not.
+    PublishError: the README has no place for the tables, or a page asks for what there is not.
     storage.StorageError: there is no report yet.
   """
   results = storage.read_json(workdir / 'report' / 'results.json')
   readme = configs / 'README.md'
   page = configs / 'inconsistencies.md'
   text = page.read_text() if page.exists() else ''
-  _with_table(readme, '')
+  _with_tables(readme, '')
   filled(text, {name: results})
   folder = configs / 'results' / name
   folder.mkdir(parents=True, exist_ok=True)
@@ -49,7 +49,7 @@ def publish(workdir: pathlib.Path, name: str, configs: pathlib.Path = CONFIGS) -
   pictures = sorted((workdir / 'report' / 'figures').glob('*.png'))
   report.write_pictures(folder, {path.name: path.read_bytes() for path in pictures})
   everything = published(configs)
-  storage.write_bytes(readme, _with_table(readme, published_table(everything)).encode())
+  storage.write_bytes(readme, _with_tables(readme, published_tables(everything)).encode())
   if text:
     storage.write_bytes(page, filled(text, everything).encode())
 
@@ -115,37 +115,43 @@ _FIGURES: dict[str, Callable[..., str]] = {
 }
 
 
-def published_table(results: Mapping[str, Mapping[str, Any]]) -> str:
-  """The table of configs/README.md: a row a network, from published results by config."""
-  heads = (
-    'network',
-    'config',
-    'command',
-    'paper %',
-    'measured % (seeds)',
-    'device',
-    'date',
-    'verdict',
-  )
-  rows = [
-    _published_row(config, found, name)
-    for config, found in results.items()
-    for name in found['order']
+def published_tables(results: Mapping[str, Mapping[str, Any]]) -> str:
+  """The tables of configs/README.md: a section each config, a row each network."""
+  return '\n\n'.join(_section(config, found) for config, found in results.items())
+
+
+def _section(config: str, results: Mapping[str, Any]) -> str:
+  """A config's title, where its figures come from, and its rows."""
+  heads = ('network', 'architecture', 'paper %', 'measured % (seeds)', 'verdict')
+  rows = [_published_row(results, name) for name in results['order']]
+  lines = [
+    f'### {config}',
+    f'{results["experiment"]}. {results["note"]}'.strip(),
+    '\n'.join(_origins(results)),
+    report_tables.without_empty_columns(heads, rows),
+    f'Figures and all numbers: [results/{config}](results/{config}).',
   ]
-  return report_tables.aligned_table(heads, report_tables.dittoed(rows, (2, 5, 6)))
+  return '\n\n'.join(lines)
 
 
-def _published_row(config: str, results: Mapping[str, Any], name: str) -> list[str]:
+def _origins(results: Mapping[str, Any]) -> list[str]:
+  """Command, device and date, once for all the networks that share them."""
+  found = [results['networks'][name]['provenance'] for name in results['order']]
+  return list(
+    dict.fromkeys(
+      f'- `{report_tables.command_text(each["command"])}` on {each["device"]}, {each["date"]}'
+      for each in found
+    )
+  )
+
+
+def _published_row(results: Mapping[str, Any], name: str) -> list[str]:
   entry = results['networks'][name]
-  found = entry['provenance']
   return [
     name,
-    f'[{config}](results/{config}/results.json)',
-    f'`{report_tables.command_text(found["command"])}`',
+    entry['architecture'],
     report_tables.paper_text(entry),
     f'{report_tables.error_text(entry)} ({report_tables.seeds_text(entry)})',
-    found['device'],
-    found['date'],
     verdict(results, name),
   ]
 
@@ -181,13 +187,13 @@ def _against_paper(entry: Entry) -> str:
   return f'{abs(points):.2f} points {"above" if points > 0 else "below"} the paper'
 
 
-def _with_table(readme: pathlib.Path, text: str) -> str:
+def _with_tables(readme: pathlib.Path, text: str) -> str:
   """The README's text with `text` between the two marks."""
   old = readme.read_text() if readme.exists() else ''
   before, begin, rest = old.partition(BEGIN)
   _, end, after = rest.partition(END)
   if not (begin and end):
-    raise PublishError(f'{readme}: expected the lines {BEGIN} and {END} around its table')
+    raise PublishError(f'{readme}: expected the lines {BEGIN} and {END} around its tables')
   return f'{before}{BEGIN}\n{text}\n{END}{after}'
 
 

@@ -26,7 +26,7 @@ def _networks_table(results: Mapping[str, Any], columns: Mapping[str, Cells]) ->
   if not results['networks']:
     return 'No network is finished yet.'
   rows = [[cells(results, name) for cells in columns.values()] for name in results['order']]
-  return _without_empty_columns(list(columns), rows)
+  return without_empty_columns(list(columns), rows)
 
 
 def paper_table(results: Mapping[str, Any]) -> str:
@@ -47,7 +47,7 @@ def paper_table(results: Mapping[str, Any]) -> str:
     'command',
     'time, all seeds',
   )
-  return _without_empty_columns(heads, rows) if rows else ''
+  return without_empty_columns(heads, rows) if rows else ''
 
 
 def _paper_row(entry: Entry) -> list[str]:
@@ -68,7 +68,8 @@ def _paper_row(entry: Entry) -> list[str]:
   ]
 
 
-def _without_empty_columns(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def without_empty_columns(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+  """An aligned table less the columns in which no row says anything."""
   used = [i for i in range(len(heads)) if any(row[i] not in ('', '–') for row in rows)]
   return aligned_table([heads[i] for i in used], [[row[i] for i in used] for row in rows])
 
@@ -106,7 +107,7 @@ def comparison_table(results: Mapping[str, Any]) -> str:
     f'gap to the teacher closed by {name}',
   )
   rows = [_comparison_row(results, name) for name in results['comparison']]
-  return _without_empty_columns(heads, rows)
+  return without_empty_columns(heads, rows)
 
 
 def _comparison_row(results: Mapping[str, Any], name: str) -> list[str]:

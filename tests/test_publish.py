@@ -25,7 +25,7 @@ def run(tmp_path_factory):
   return workdir, report.write(config, workdir)
 
 
-def test_publishing_copies_the_report_and_rewrites_the_table_alone(run, tmp_path):
+def test_publishing_copies_the_report_and_rewrites_the_tables_alone(run, tmp_path):
   workdir, results = run
   readme = tmp_path / 'README.md'
   readme.write_text(f'before\n{publish.BEGIN}\nold\n{publish.END}\nafter\n')
@@ -34,24 +34,21 @@ def test_publishing_copies_the_report_and_rewrites_the_table_alone(run, tmp_path
   assert len(list((tmp_path / 'results' / 'toy').glob('*.png'))) == 5
   lines = readme.read_text().splitlines()
   assert (lines[0], lines[-1]) == ('before', 'after') and 'old' not in lines
-  assert '\n'.join(lines[2:-2]) == publish.published_table(publish.published(tmp_path))
+  assert '\n'.join(lines[2:-2]) == publish.published_tables(publish.published(tmp_path))
   (row,) = [line for line in lines if line.startswith('| shallow  ')]
   cells = [cell.strip() for cell in row.strip('|').split('|')]
   assert cells == [
     'shallow',
-    '[toy](results/toy/results.json)',
-    '″',
+    '32L-2k',
     '6.4 (Table 9)',
     '6.00 ± 1.00 (3)',
-    '″',
-    '″',
     "the paper's, within 2 standard deviations",
   ]
   (row,) = [line for line in lines if line.startswith('| mimic  ')]
   assert '2.00 points below shallow_l2 (2.4 standard errors, over seeds)' in row
 
 
-def test_publishing_without_a_place_for_the_table_changes_nothing(run, tmp_path):
+def test_publishing_without_a_place_for_the_tables_changes_nothing(run, tmp_path):
   workdir, _ = run
   (tmp_path / 'README.md').write_text('no marks')
   with pytest.raises(publish.PublishError, match='expected the lines'):
@@ -141,8 +138,8 @@ def networks_of(name):
 
 
 @pytest.mark.skipif(not (publish.CONFIGS / 'README.md').exists(), reason='nothing published yet')
-def test_the_published_table_is_that_of_the_published_results():
+def test_the_published_tables_are_those_of_the_published_results():
   text = (publish.CONFIGS / 'README.md').read_text()
   _, _, rest = text.partition(publish.BEGIN + '\n')
   table, _, _ = rest.partition('\n' + publish.END)
-  assert table == publish.published_table(publish.published())
+  assert table == publish.published_tables(publish.published())

@@ -5,7 +5,7 @@
 
 DIR is a TFDS data_dir with cifar10 and cifar100, or holds the folders of their binary archives.
 All nets see the same images in the same number of steps, unless a figure is about just that. Each
-tries as many learning rates as the one it is compared with; validation chooses. All settings are
+tries as many learning rates as those it is compared with; validation chooses. All settings are
 ours: the paper tests its claims on nets whose recipe it does not give.
 
 Variants: `:cpu` has narrower nets, fewer steps and seeds, for two CPU cores; `:smoke`, seconds.
@@ -43,6 +43,7 @@ class Size:
   epochs: int  # labelled ones' worth of steps
   seeds: int  # of each compared net
   sweep_seeds: int  # of each point along a sweep of widths, ranks, dropout, sets or teachers
+  known_rates: tuple[float, ...]  # for the mimic's own net on other sets and of other teachers
   steps_per_call: int
   preprocessing: Mapping[str, Any]
   note: str
@@ -66,6 +67,7 @@ FULL = Size(
   epochs=30,
   seeds=3,
   sweep_seeds=3,
+  known_rates=(0.03, 0.1),
   steps_per_call=8,
   preprocessing=dict(name='gcn_zca', zca_epsilon=0.1),
   note='',
@@ -88,6 +90,7 @@ CPU = Size(
   epochs=4,
   seeds=2,
   sweep_seeds=1,
+  known_rates=(0.1,),  # what validation chose for the mimic
   steps_per_call=1,  # more make convolutions slower on CPU
   preprocessing=dict(name='standardise'),  # whitening takes longer than nets of this size
   note='Small nets, 4 epochs of the labelled images, 1 or 2 seeds: two hours of two CPU cores.',
@@ -310,7 +313,8 @@ def transfer_sizes(size: Size) -> dict[str, dict]:
   """Claim 7: fewer images, and images that the teacher was not trained on."""
   names = ('train_5k', 'train_15k', 'unlabelled_5k', 'unlabelled_15k', 'both_15k', 'both_45k')
   return {
-    f'mimic_{name}': mimic(size, f'mimic on {name}') | dict(examples=(name,))
+    f'mimic_{name}': mimic(size, f'mimic on {name}')
+    | dict(examples=(name,), search=rates(*size.known_rates))
     for name in (*names, 'unlabelled')
   }
 
@@ -329,7 +333,7 @@ def followers(size: Size) -> dict[str, dict]:
       label = f'{notation.width_name(width)} of {teacher}'
       found[f'follows_{teacher}_{width}'] = mimic(
         size, label, hidden=width, rank=min(size.rank, width)
-      ) | dict(targets=teacher)
+      ) | dict(targets=teacher, search=rates(*size.known_rates))
   return found
 
 

@@ -103,6 +103,7 @@ SMOKE = dataclasses.replace(
   ranks=(16,),
   widths=(100,),
   teacher='8c-p-16c-p-32c-p-64fc',
+  known_rates=FULL.known_rates,
   note='Seconds of training: figures without a meaning.',
 )
 

@@ -1,6 +1,7 @@
 """Reports that ship with the configs: configs/results/<config>/, and the pages filled from them.
 
-configs/README.md has a table for each, configs/inconsistencies.md single figures in its text.
+configs/README.md has a table for each; the pages claims.md and inconsistencies.md there have single
+figures in their text.
 
 python -m shallow_jax.publish runs/digits digits
 """
@@ -19,6 +20,7 @@ from shallow_jax import report_tables
 from shallow_jax import storage
 
 CONFIGS = pathlib.Path(__file__).parents[1] / 'configs'
+PAGES = ('claims.md', 'inconsistencies.md')
 BEGIN, END = '<!-- results:begin -->', '<!-- results:end -->'
 FIGURE = re.compile(r'(<!-- ours:([\w-]+)/([\w-]+) ([^>]+?) -->)(.*?)(<!-- end -->)', re.DOTALL)
 NOT_RUN = 'not run here yet'
@@ -39,10 +41,10 @@ def publish(workdir: pathlib.Path, name: str, configs: pathlib.Path = CONFIGS) -
   """
   results = storage.read_json(workdir / 'report' / 'results.json')
   readme = configs / 'README.md'
-  page = configs / 'inconsistencies.md'
-  text = page.read_text() if page.exists() else ''
+  pages = {path: path.read_text() for path in pages_of(configs)}
   _with_tables(readme, '')
-  filled(text, {name: results})
+  for text in pages.values():
+    filled(text, {name: results})
   folder = configs / 'results' / name
   folder.mkdir(parents=True, exist_ok=True)
   storage.write_json(folder / 'results.json', results)
@@ -50,8 +52,13 @@ def publish(workdir: pathlib.Path, name: str, configs: pathlib.Path = CONFIGS) -
   report.write_pictures(folder, {path.name: path.read_bytes() for path in pictures})
   everything = published(configs)
   storage.write_bytes(readme, _with_tables(readme, published_tables(everything)).encode())
-  if text:
+  for page, text in pages.items():
     storage.write_bytes(page, filled(text, everything).encode())
+
+
+def pages_of(configs: pathlib.Path = CONFIGS) -> list[pathlib.Path]:
+  """The pages of <configs> with figures in their text."""
+  return [configs / name for name in PAGES if (configs / name).exists()]
 
 
 def published(configs: pathlib.Path = CONFIGS) -> dict[str, Any]:

@@ -102,7 +102,7 @@ def test_a_figure_that_there_is_not_is_refused(published):
     publish.filled('<!-- ours:toy/cnn eror --><!-- end -->', published)
 
 
-def test_publishing_fills_the_page_of_inconsistencies(run, tmp_path):
+def test_publishing_fills_the_pages(run, tmp_path):
   (tmp_path / 'README.md').write_text(f'{publish.BEGIN}\n{publish.END}\n')
   page = tmp_path / 'inconsistencies.md'
   page.write_text('<!-- ours:toy/cnn error --><!-- end -->\n')
@@ -110,14 +110,16 @@ def test_publishing_fills_the_page_of_inconsistencies(run, tmp_path):
   assert page.read_text() == '<!-- ours:toy/cnn error -->2.00 ± 0.00 % (2 seeds)<!-- end -->\n'
 
 
-def test_the_page_of_inconsistencies_is_that_of_the_published_results():
-  text = (publish.CONFIGS / 'inconsistencies.md').read_text()
+@pytest.mark.parametrize('page', publish.PAGES)
+def test_a_page_is_that_of_the_published_results(page):
+  text = (publish.CONFIGS / page).read_text()
   assert publish.filled(text, publish.published()) == text
 
 
-def test_the_page_of_inconsistencies_asks_for_networks_that_there_are():
+@pytest.mark.parametrize('page', publish.PAGES)
+def test_a_page_asks_for_networks_that_there_are(page):
   """A config's variant is published as <config>_<variant>."""
-  text = (publish.CONFIGS / 'inconsistencies.md').read_text()
+  text = (publish.CONFIGS / page).read_text()
   names = sorted({(match[2], match[3]) for match in publish.FIGURE.finditer(text)})
   assert names and text.count('<!-- ours:') == len(publish.FIGURE.findall(text))
   for config, network in names:

@@ -10,14 +10,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from shallow_jax import errors
+
 Arrays = dict[str, np.ndarray]
 Inputs = Callable[[Mapping[str, jax.Array], Mapping[str, jax.Array], jax.Array | None], jax.Array]
 
+DataError = errors.DataError
+
 UNKNOWN = -1  # the label of an example whose class is not known, or not to be seen
-
-
-class DataError(ValueError):
-  """Data that is missing or wrong; its one line says where, what is there and what is expected."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -20,6 +20,7 @@ GROUND = (
   'uncertainty',
   'size_factor',
   'errors',
+  'target_names',
 )
 # One step up: these use storage alone.
 ON_STORAGE = ('checkpoint', 'logit_manifest', 'run_guard', 'curves')
@@ -40,6 +41,10 @@ WITHOUT_JAX = {
   'figures',
   'sweep_figures',
   'report_tables',
+  'target_names',
+  'phone_errors',
+  'confusion_figure',
+  'recognition_report',
 }
 
 

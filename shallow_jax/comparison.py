@@ -6,6 +6,7 @@ import math
 import statistics
 from typing import Any
 
+from shallow_jax import target_names
 from shallow_jax import uncertainty
 
 LEFT = 'left to the teacher'  # the cause of the step that no student takes
@@ -23,9 +24,20 @@ _LOSS_FAMILY = {
 }
 
 
+def metric(entry: Entry) -> str:
+  """Which of a network's metrics is compared: the strict phone error rate where there is one."""
+  return 'error' if entry['metrics']['test']['per'] is None else 'per'
+
+
 def test_error(entry: Entry, split: str = 'test') -> Mapping[str, Any]:
-  """A network's mean, std and values, in per cent: phone error rate for speech, else error."""
-  return entry['metrics'][split]['per'] or entry['metrics'][split]['error']
+  """A network's mean, std and values in per cent of the metric that is compared."""
+  return entry['metrics'][split][metric(entry)]
+
+
+def error_name(networks: Entries) -> str:
+  """What the metric that is compared is called."""
+  is_speech = any(metric(entry) == 'per' for entry in networks.values())
+  return 'phone error rate' if is_speech else 'error'
 
 
 def difference(first: Entry, second: Entry) -> dict[str, Any] | None:
@@ -77,7 +89,7 @@ def _best_on_labels(networks: Entries, headline: str) -> str:
   validation = {
     name: test_error(networks[name], 'validation')['mean']
     for name in _alike(networks, headline)
-    if networks[name]['targets'] == 'labels'
+    if target_names.are_labels(networks[name]['targets'])
   }
   known = {name: mean for name, mean in validation.items() if mean is not None}
   return min(known, key=known.__getitem__) if known else ''
@@ -111,7 +123,7 @@ def _compared(networks: Entries, roles: Roles, name: str) -> dict[str, Any] | No
   mean, reached = test_error(entry)['mean'], test_error(headline)['mean']
   return {
     'headline': roles['headline'],
-    'role': 'labels' if entry['targets'] == 'labels' else 'control',
+    'role': 'labels' if target_names.are_labels(entry['targets']) else 'control',
     'is_best_on_labels': name == roles['best_on_labels'],
     'ratio': reached / mean if mean else None,
     **found,

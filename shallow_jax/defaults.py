@@ -28,7 +28,14 @@ EXPERIMENT = dict(
     dtype='float32',  # or float16: half the bytes
     keep_members=False,  # store each member's logits beside the mean of an ensemble
   ),
-  evaluation=dict(latency_batches=(1, 32, 256)),  # examples a call; (): don't measure
+  evaluation=dict(
+    latency_batches=(1, 32, 256),  # examples a call; (): don't measure
+    decoding=dict(  # of speech: values of which validation chooses (shallow_jax.speech.decoding)
+      acoustic=(0.3, 0.5, 0.7, 1.0),  # times a frame's log likelihood
+      lm=(1.0, 2.0, 3.0, 4.0),  # times the bigram's log probability
+      insertion=(-2.0, 0.0, 2.0),  # nats for each phone
+    ),
+  ),
   report=dict(
     attribution=(),  # networks from the labels' to the teacher, each one change further
     baseline='',  # the network on labels; '': none
@@ -46,7 +53,7 @@ NETWORK = dict(
   fit=None,  # of model single_layer, which is fitted without gradient descent: see FIT
   seeds=1,
   init='',  # a network of the same model to start from; seed i starts from its seed i mod n
-  targets='labels',  # or a network, or one seed of it: 'cnn/0'
+  targets='labels',  # or a network, or one seed of it: 'cnn/0'; of speech 'alignment:cnn' too
   examples=('train',),  # the sets to train on
   views=1,  # augmented views of each example, one an epoch in turn; 1: as it is
   loss=dict(
@@ -85,6 +92,14 @@ FIT = dict(
   svm_c=0.002,  # a squared hinge's weight beside |w|² / 2: 100 / 50,000 images in Coates' code
 )
 
+SPEECH = dict(  # of every corpus
+  data_dir='',  # the folder of the recordings
+  cache_dir='',  # for their features; '': $XDG_CACHE_HOME or ~/.cache, there shallow_jax
+  skip_bad=False,  # leave out damaged utterances and note them; else the first one ends the run
+  max_utterances=0,  # of each split; 0: all
+  pool_dir='',  # unlabelled: a folder of .wav, .flac, .sph of any rate and no phones; '': none
+)
+
 PREPROCESSING = dict(
   name='standardise',  # per_image, gcn_zca (shallow_jax/data/preprocessing.py)
   zca_epsilon=0.1,  # added to the variances that ZCA scales to 1
@@ -118,6 +133,17 @@ DATA = {
     ),
   ),
   'arrays': dict(path='', num_validation=0, split_seed=0),
+  'timit': dict(SPEECH),
+  'timit_sample': dict(
+    SPEECH,
+    split_seed=0,  # the rotation, 0 to 7: which 2 of the 16 speakers are tested
+  ),
+  'speech': dict(
+    SPEECH,
+    phone_map='',  # timit, cmu_arctic, arpabet or a file (shallow_jax/speech/phones.py)
+    split_file='',  # lines `name split` (shallow_jax/speech/folder_corpus.py)
+    alignment_dir='',  # a folder or one .mlf; '': beside the recordings
+  ),
 }
 DATA['cifar100'] = DATA['cifar10']
 
@@ -142,7 +168,7 @@ STABLE_RATE = 20.0
 # Numbers that must be more than 0; the others may be 0.
 POSITIVE = (
   *('temperature', 'kernel_size', 'patch_size', 'convs_per_stage', 'features', 'hidden'),
-  'svm_c',
+  *('pool_size', 'pool_stride', 'svm_c'),
 )
 
 # What a network's figures do not depend on: changed at will in a finished run.
@@ -164,10 +190,16 @@ def complete(config: Mapping[str, Any] | ml_collections.ConfigDict) -> ml_collec
   config = config.to_dict() if isinstance(config, ml_collections.ConfigDict) else config
   full = config_values.merge(EXPERIMENT, config, 'config', free=('data', 'networks', 'report'))
   full['data'] = _data(full['data'])
+  if full['splits'] and 'split_seed' not in full['data']:
+    raise ConfigError(
+      f'config.splits: data {full["data"]["name"]!r} has no split_seed; expected ()'
+    )
   full['networks'] = {
     _network_name(name): _network(entry, f'config.networks.{name}')
     for name, entry in config_values.mapping(full['networks'], 'config.networks').items()
   }
+  for part, values in full['evaluation']['decoding'].items():
+    _check_decoding(values, f'config.evaluation.decoding.{part}')
   full['order'] = full['order'] or tuple(full['networks'])
   if sorted(full['order']) != sorted(full['networks']):
     names = ', '.join(full['networks'])
@@ -195,6 +227,11 @@ def variants(variant: str, known: Sequence[str]) -> list[str]:
   for name in chosen:
     choice(name, known, 'variant')
   return chosen
+
+
+def _check_decoding(values: Sequence[Any], where: str) -> None:
+  if not values or not all(type(value) in (int, float) for value in values):
+    raise ConfigError(f'{where}: expected one number or several, not {values!r}')
 
 
 def _data(config: Mapping[str, Any]) -> dict[str, Any]:

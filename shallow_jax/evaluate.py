@@ -27,8 +27,11 @@ from shallow_jax import metrics
 from shallow_jax import models
 from shallow_jax import predict
 from shallow_jax import predictions
+from shallow_jax import realigned_labels
+from shallow_jax import recognise
 from shallow_jax import storage
 from shallow_jax import teacher
+from shallow_jax.data import dataset as dataset_lib
 
 _log = logging.getLogger(__name__)
 
@@ -36,6 +39,7 @@ PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
 SETS = ('validation', 'test')
 
 Member = tuple[str, int]
+PhoneScorer = Callable[[Mapping[str, np.ndarray]], recognise.Recognised]
 
 
 def is_finished(experiment: experiment_lib.Experiment, network: str) -> bool:
@@ -56,7 +60,8 @@ def evaluate(experiment: experiment_lib.Experiment, network: str) -> dict[str, A
   runs = _runs(experiment, network)
   # Seeds that learn from one teacher are compared with the same logits.
   logits_of = functools.cache(functools.partial(_logits, experiment))
-  found = [_figures(experiment, entry, members, seed, logits_of) for seed, members in runs]
+  per = _phone_scorer(experiment, network)
+  found = [_figures(experiment, entry, members, seed, logits_of, per) for seed, members in runs]
   members = experiment.members(network)
   records = [experiment_lib.trained_seeds(experiment, name)[seed] for name, seed in members]
   search = _search(experiment.folder(network))
@@ -67,7 +72,10 @@ def evaluate(experiment: experiment_lib.Experiment, network: str) -> dict[str, A
     'targets': _targets(entry),
     'loss': _loss(entry),
     'seeds': [seed for seed, _ in runs],
-    'metrics': {name: {'error': _over_seeds(found, name, 'error'), 'per': None} for name in SETS},
+    'metrics': {
+      name: {'error': _over_seeds(found, name, 'error'), 'per': _per(experiment, found, name)}
+      for name in SETS
+    },
     'fidelity': _mean([each['fidelity'] for each in found if each is not None]),
     'error_by_class': _error_by_class(experiment, found),
     'calibration_error': _over_seeds(found, 'test', 'calibration_error')['mean'],
@@ -78,11 +86,13 @@ def evaluate(experiment: experiment_lib.Experiment, network: str) -> dict[str, A
     'provenance': _provenance(experiment, network, records, search),
     'weights': experiment_lib.weights_of(experiment, members),
   }
-  predicted = [None if each is None else each['predictions'] for each in found]
-  labels = experiment.dataset.splits['test'].arrays['label']
-  predictions.save(experiment.workdir, network, predicted, labels)
+  if per is not None:
+    result['alignment'] = realigned_labels.statistics(experiment, network)
+  _save_outcomes(experiment, network, found)
   storage.write_json(experiment.folder(network) / 'result.json', result)
-  _log.info('%s: test error %s', network, _shown(result['metrics']['test']['error']))
+  for metric, summary in result['metrics']['test'].items():
+    if summary is not None:
+      _log.info('%s: test %s %s', network, metric, _shown(summary))
   return result
 
 
@@ -109,6 +119,7 @@ def _figures(
   members: Sequence[Member],
   seed: int,
   logits_of: Callable[[tuple[Member, ...], str], np.ndarray],
+  per: PhoneScorer | None,
 ) -> dict[str, Any] | None:
   """Figures on validation and test and the fidelity to the teacher; None for a diverged seed."""
   if 'diverged' in experiment_lib.weights_of(experiment, members) and not entry['ensemble']:
@@ -119,6 +130,7 @@ def _figures(
     name: figures(logits[name], splits[name].arrays['label']) for name in SETS
   }
   found['predictions'] = logits['test'].argmax(axis=-1)
+  found['recognised'] = None if per is None else per(logits)
   found['fidelity'] = None
   if graph.target(entry) is not None:
     _, its_members = teacher.members_for(experiment, entry, seed)
@@ -135,6 +147,49 @@ def _logits(
     experiment.dataset.splits[name].arrays,
     batch_size=experiment.config['logits']['batch_size'],
   ).mean(axis=0)
+
+
+def _phone_scorer(experiment: experiment_lib.Experiment, network: str) -> PhoneScorer | None:
+  """What scores a network's logits by phones, with the HMM of the labels it learned from."""
+  recognition = experiment.dataset.recognition
+  if recognition is None:
+    return None
+  labels = realigned_labels.split(experiment, network, 'train').arrays['label']
+  return functools.partial(
+    recognise.recognise,
+    recognition=recognition,
+    model=recognise.estimate(recognition, labels),
+    grid=experiment.config['evaluation']['decoding'],
+  )
+
+
+def _per(
+  experiment: experiment_lib.Experiment, found: Sequence[Mapping[str, Any] | None], name: str
+) -> dict[str, Any] | None:
+  """The phone error rates of all seeds on a set; None where the examples are no speech."""
+  recognition = experiment.dataset.recognition
+  if recognition is None:
+    return None
+  return recognise.summary(_by_seed(found, 'recognised'), recognition, name)
+
+
+def _save_outcomes(
+  experiment: experiment_lib.Experiment,
+  network: str,
+  found: Sequence[Mapping[str, Any] | None],
+) -> None:
+  """Keeps what two networks are compared by: predictions; of speech the errors by utterance."""
+  dataset = experiment.dataset
+  if dataset.recognition is None:
+    labels = dataset.splits['test'].arrays['label']
+    predictions.save(experiment.workdir, network, _by_seed(found, 'predictions'), labels)
+  else:
+    recognised = _by_seed(found, 'recognised')
+    recognise.save(experiment.workdir, network, recognised, dataset.recognition)
+
+
+def _by_seed(found: Sequence[Mapping[str, Any] | None], key: str) -> list[Any]:
+  return [None if each is None else each[key] for each in found]
 
 
 def _description(
@@ -183,7 +238,8 @@ def _latency(
   found = {}
   for batch in experiment.config['evaluation']['latency_batches']:
     rows = np.arange(batch) % len(arrays['id'])
-    raw = {key: jnp.asarray(array[rows]) for key, array in arrays.items()}
+    raw = dataset_lib.take_views(arrays, rows, np.zeros(batch, np.int32))
+    raw = jax.tree.map(jnp.asarray, raw)
     found[str(batch)] = metrics.latency_ms(call, variables, dataset.constants, raw)
   return found
 

@@ -4,6 +4,7 @@
 <network>/fingerprint.json, search.json, result.json (written last: the network is done)
 <network>/seed-<i>/trained.json, weights/, checkpoints/, metrics.jsonl, TensorBoard events
 <network>/seed-<i>/logits/<set>/     an ensemble's under <network>/logits/<set>/
+<network>/alignment/                 labels that it realigned (shallow_jax/realigned_labels.py)
 """
 
 from collections.abc import Mapping, Sequence

@@ -11,6 +11,7 @@ from matplotlib import lines as lines_lib
 import numpy as np
 
 from shallow_jax import comparison
+from shallow_jax import confusion_figure
 from shallow_jax import curves as curves_lib
 from shallow_jax import label_placement
 from shallow_jax import plotting
@@ -43,6 +44,7 @@ def draw(results: Mapping[str, Any], folders: Sequence[pathlib.Path]) -> dict[st
     'learning_curves.png': _learning_curves(results, curves),
     'attribution.png': _attribution(results),
     'against_the_paper.png': _against_the_paper(results, networks),
+    'phone_confusion.png': confusion_figure.figure(results, folders),
   }
   return {name: plotting.png(figure) for name, figure in drawn.items() if figure is not None}
 
@@ -67,7 +69,8 @@ def _error_by_network(
   _limit_rows(axes, list(networks.values()), far)
   axes.grid(axis='x', color=plotting.PALE, linewidth=0.7)
   axes.tick_params(axis='y', length=0)
-  plotting.titles(axes, f'{results["experiment"]}: test error', 'test error, %', '')
+  error_name = plotting.test_error_name(results)
+  plotting.titles(axes, f'{results["experiment"]}: {error_name}', f'{error_name}, %', '')
   handles = plotting.kind_handles(networks.values()) + _extra_handles(networks.values(), teacher)
   plotting.legend(figure, handles, plotting.spread(results))
   return figure
@@ -158,9 +161,9 @@ def _error_against_parameters(
   axes.set_ylim(bottom=0)
   axes.grid(color=plotting.PALE, linewidth=0.7, which='major')
   plotting.log_ticks(axes.xaxis)
-  plotting.titles(
-    axes, f'{results["experiment"]}: test error by size', 'weights (biases apart)', 'test error, %'
-  )
+  error_name = plotting.test_error_name(results)
+  title = f'{results["experiment"]}: {error_name} by size'
+  plotting.titles(axes, title, 'weights (biases apart)', f'{error_name}, %')
   plotting.legend(
     figure, plotting.kind_handles(networks.values()), f'mean over {plotting.runs(results)}'
   )
@@ -198,10 +201,11 @@ def _learning_curves(
   for axes in grid.flat[max(0, len(curves) - columns) : len(curves)]:
     axes.tick_params(labelbottom=True)
   between = '\n' if columns < COLUMNS else ', '
-  title = f'{results["experiment"]}: validation error while training'
+  error_name = f'validation {plotting.frame_error_name(results)}'
+  title = f'{results["experiment"]}: {error_name} while training'
   figure.suptitle(f'{title}{between}{plotting.spread(results)}', fontsize=11, x=0.01, ha='left')
   figure.supxlabel('step', fontsize=10)
-  figure.supylabel('validation error, %', fontsize=10)
+  figure.supylabel(f'{error_name}, %', fontsize=10)
   return figure
 
 
@@ -231,7 +235,7 @@ def _attribution(results: Mapping[str, Any]) -> figure_lib.Figure | None:
   axes.tick_params(axis='y', length=0)
   title = f'{results["experiment"]}: what the gain is due to, step by step'
   notes = '± standard error; in brackets: share of the way from top to bottom'
-  plotting.titles(axes, title, f'test error, % ({notes})', '')
+  plotting.titles(axes, title, f'{plotting.test_error_name(results)}, % ({notes})', '')
   return figure
 
 
@@ -272,7 +276,7 @@ def _against_the_paper(
   axes.tick_params(axis='y', length=0)
   axes.grid(axis='x', color=plotting.PALE, linewidth=0.7)
   title = f'{results["experiment"]}: against the paper'
-  plotting.titles(axes, title, 'test error, %', '', results['note'])
+  plotting.titles(axes, title, f'{plotting.test_error_name(results)}, %', '', results['note'])
   handles = [plotting.handle('the paper', plotting.PAPER, 'X'), *plotting.kind_handles(rows)]
   axes.annotate(
     'ours (paper)',
@@ -283,7 +287,7 @@ def _against_the_paper(
     fontsize=8.5,
     color=plotting.GREY,
   )
-  interval = "thin bar: Wilson's 95 % interval"
+  interval = 'thin bar: 95 % interval'
   plotting.legend(figure, handles, f'thick bar: {plotting.spread(results)}; {interval}')
   return figure
 

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from shallow_jax import defaults
 from shallow_jax import losses
+from shallow_jax import target_names
 from shallow_jax.data import dataset as dataset_lib
 
 Networks = Mapping[str, Mapping[str, Any]]
@@ -25,18 +26,39 @@ class LogitSet(NamedTuple):
 
 
 def target(entry: Mapping[str, Any]) -> Target | None:
-  """The network that an entry's `targets` names, None for labels (after `check_names`)."""
-  if entry['targets'] == 'labels':
+  """The network whose logits an entry learns from, None for labels (after `check_names`)."""
+  if target_names.are_labels(entry['targets']):
     return None
   name, _, seed = entry['targets'].partition('/')
   return Target(name, int(seed) if seed else None)
 
 
+def aligner(networks: Networks, name: str) -> str | None:
+  """The network that realigned the labels that a network, or who taught it, learned from.
+
+  None where they are the corpus's own. Of an ensemble they are its first network's.
+  """
+  entry = networks[name]
+  if entry['ensemble']:
+    return aligner(networks, entry['ensemble'][0])
+  teacher = target(entry)
+  return (
+    target_names.aligner(entry['targets'])
+    if teacher is None
+    else aligner(networks, teacher.network)
+  )
+
+
 def dependencies(entry: Mapping[str, Any]) -> list[str]:
   """The networks that must be finished before this one."""
   teacher = target(entry)
-  names = list(entry['ensemble']) + ([teacher.network] if teacher else [])
-  return names + ([entry['init']] if entry['init'] else [])
+  needed = (
+    *entry['ensemble'],
+    teacher.network if teacher else '',
+    target_names.aligner(entry['targets']) or '',
+    entry['init'],
+  )
+  return [name for name in needed if name]
 
 
 def order(networks: Networks, only: Sequence[str] = ()) -> list[str]:
@@ -126,10 +148,12 @@ def fingerprint(
 
 
 def _seeds(networks: Networks, entry: Mapping[str, Any], needed: str) -> int | None:
-  """How many seeds of `needed` an entry depends on; None where `targets` names the one."""
+  """How many seeds of `needed` an entry depends on; None where `targets` takes one of them."""
   teacher = target(entry)
   others = [*entry['ensemble'], entry['init']]
-  is_one = teacher is not None and teacher.network == needed and teacher.seed is not None
+  is_one = target_names.aligner(entry['targets']) == needed or (
+    teacher is not None and teacher.network == needed and teacher.seed is not None
+  )
   return None if is_one and needed not in others else networks[needed]['seeds']
 
 
@@ -160,7 +184,12 @@ def _leaves(search: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Seque
 
 def _check_targets(networks: Networks, entry: Mapping[str, Any], where: str) -> None:
   name, slash, seed = entry['targets'].partition('/')
-  if entry['targets'] != 'labels':
+  on_labels, who_aligns = target_names.are_labels(entry['targets']), target_names.aligner(name)
+  if who_aligns is not None:
+    defaults.choice(
+      entry['targets'], [f'{target_names.ALIGNMENT}{each}' for each in networks], f'{where}.targets'
+    )
+  elif not on_labels:
     defaults.choice(name, [*networks] if slash else ['labels', *networks], f'{where}.targets')
   if slash:
     _check_seed(networks[name], name, seed, f'{where}.targets: {entry["targets"]!r}')
@@ -169,7 +198,7 @@ def _check_targets(networks: Networks, entry: Mapping[str, Any], where: str) -> 
     if networks[entry['init']]['model'] != entry['model']:
       raise defaults.ConfigError(f'{where}.init: {entry["init"]!r} has another model')
   on_logits = entry['loss']['name'] in losses.ON_LOGITS
-  if entry['model'] is not None and on_logits == (entry['targets'] == 'labels'):
+  if entry['model'] is not None and on_logits == on_labels:
     raise defaults.ConfigError(
       f'{where}: loss {entry["loss"]["name"]!r} does not fit targets {entry["targets"]!r}'
     )
@@ -187,6 +216,8 @@ def _check_seed(teacher: Mapping[str, Any], name: str, seed: str, what: str) -> 
 def _check_examples(entry: Mapping[str, Any], dataset: dataset_lib.Dataset, where: str) -> None:
   count = 0
   needs_labels = target(entry) is None
+  if target_names.aligner(entry['targets']) is not None:
+    _check_alignment(entry, dataset, where)
   for name in entry['examples']:
     defaults.choice(name, list(dataset.splits), f'{where}.examples')
     split = dataset.splits[name]
@@ -200,6 +231,17 @@ def _check_examples(entry: Mapping[str, Any], dataset: dataset_lib.Dataset, wher
   if entry['batch_size'] > count:
     raise defaults.ConfigError(
       f'{where}.batch_size: {entry["batch_size"]} is larger than the data, {count} examples'
+    )
+
+
+def _check_alignment(entry: Mapping[str, Any], dataset: dataset_lib.Dataset, where: str) -> None:
+  if dataset.recognition is None:
+    raise defaults.ConfigError(
+      f'{where}.targets: {entry["targets"]!r} needs speech; {dataset.name} has no phones to align'
+    )
+  if tuple(entry['examples']) != ('train',):
+    raise defaults.ConfigError(
+      f"{where}.examples: expected ('train',), which is what {entry['targets']!r} has labels of"
     )
 
 

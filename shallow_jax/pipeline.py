@@ -22,10 +22,12 @@ from shallow_jax import kmeans_svm
 from shallow_jax import metrics
 from shallow_jax import models
 from shallow_jax import problem as problem_lib
+from shallow_jax import realigned_labels
 from shallow_jax import report
 from shallow_jax import run_guard
 from shallow_jax import selection
 from shallow_jax import storage
+from shallow_jax import target_names
 from shallow_jax import teacher
 from shallow_jax import train
 from shallow_jax.data import dataset as dataset_lib
@@ -127,9 +129,14 @@ def train_network(experiment: experiment_lib.Experiment, network: str) -> None:
     _train_seed(experiment, network, seed, folder, trial)
 
 
-def store_logits(experiment: experiment_lib.Experiment, network: str) -> None:
-  """Stores the teacher's logits that a student's seeds need, where they are not there yet."""
+def store_targets(experiment: experiment_lib.Experiment, network: str) -> None:
+  """Stores the logits or the alignment that a network learns from, where it is not there yet."""
   entry = experiment.networks[network]
+  aligner = target_names.aligner(entry['targets'])
+  if aligner is not None:
+    realigned_labels.store(experiment, aligner)
+  if graph.target(entry) is None:
+    return
   for seed in range(entry['seeds']):
     name, members = teacher.members_for(experiment, entry, seed)
     for logit_set in graph.student_sets(entry):
@@ -144,8 +151,8 @@ def _advance(experiment: experiment_lib.Experiment, network: str, stage: str) ->
     _log.info('%s: finished before', network)
     return
   _begin(experiment, network)
-  if stage in ('all', 'logits') and graph.target(entry) is not None:
-    store_logits(experiment, network)
+  if stage in ('all', 'logits'):
+    store_targets(experiment, network)
   if stage in ('all', 'train') and not entry['ensemble']:
     train_network(experiment, network)
   if stage in ('all', 'evaluate'):
@@ -153,13 +160,12 @@ def _advance(experiment: experiment_lib.Experiment, network: str, stage: str) ->
 
 
 def _refuse_stale(experiment: experiment_lib.Experiment, network: str) -> None:
-  """Refuses a finished student whose teacher has other weights by now."""
+  """Refuses a finished network whose teacher, or who aligned for it, has other weights by now."""
   entry = experiment.networks[network]
-  if graph.target(entry) is None:
+  if entry['ensemble']:
     return
   for seed in range(entry['seeds']):
-    _, members = teacher.members_for(experiment, entry, seed)
-    weights = experiment_lib.weights_of(experiment, members)
+    weights = _target_weights(experiment, entry, seed)
     _refuse_other_targets(experiment.folder(network, seed), entry, weights)
 
 
@@ -267,12 +273,11 @@ def _train_seed(
   trial: Mapping[str, Any],
 ) -> None:
   entry = graph.with_trial(experiment.networks[network], trial)
-  sources = _target_members(experiment, entry, seed)
-  weights = experiment_lib.weights_of(experiment, sources[1]) if sources else []
+  weights = _target_weights(experiment, entry, seed)
   if experiment_lib.read_trained(folder) is not None:
     _refuse_other_targets(folder, entry, weights)
     return
-  problem = _problem(experiment, entry, seed, sources)
+  problem = _problem(experiment, network, entry, seed)
   settings = ''.join(f' {key.rpartition(".")[2]} {value}' for key, value in trial.items())
   label = f'{network}/{folder.name}{settings}'
   folder.mkdir(parents=True, exist_ok=True)
@@ -295,19 +300,23 @@ def _refuse_other_targets(
     )
 
 
-def _target_members(
+def _target_weights(
   experiment: experiment_lib.Experiment, entry: Mapping[str, Any], seed: int
-) -> tuple[str, list[tuple[str, int]]] | None:
-  return teacher.members_for(experiment, entry, seed) if graph.target(entry) else None
+) -> list[str]:
+  """The hashes of the weights that the targets of a network's seed were computed by."""
+  aligner = target_names.aligner(entry['targets'])
+  if aligner is not None:
+    return experiment_lib.weights_of(experiment, realigned_labels.members(experiment, aligner))
+  if graph.target(entry) is None:
+    return []
+  return experiment_lib.weights_of(experiment, teacher.members_for(experiment, entry, seed)[1])
 
 
 def _problem(
-  experiment: experiment_lib.Experiment,
-  entry: Mapping[str, Any],
-  seed: int,
-  sources: tuple[str, list[tuple[str, int]]] | None,
+  experiment: experiment_lib.Experiment, network: str, entry: Mapping[str, Any], seed: int
 ) -> problem_lib.Problem:
-  dataset = experiment.dataset
+  dataset = realigned_labels.dataset(experiment, network)
+  sources = teacher.members_for(experiment, entry, seed) if graph.target(entry) else None
   mixed_views = 1 if sources is None else entry['views']  # a mix has logits, but no label
   sets = [dataset.with_partners(name, mixed_views) for name in entry['examples']]
   examples = dataset_lib.concatenate(sets).arrays

@@ -13,6 +13,7 @@ from matplotlib import ticker
 import numpy as np
 
 from shallow_jax import comparison
+from shallow_jax import target_names
 
 DPI = 150
 INK, GREY, PALE = '#222222', '#777777', '#dddddd'
@@ -127,7 +128,7 @@ def kind(entry: Entry) -> str:
   """Which of KINDS a network is."""
   if entry['kind'] == 'ensemble':
     return 'ensemble'
-  return 'on labels' if entry['targets'] == 'labels' else 'taught by a network'
+  return 'on labels' if target_names.are_labels(entry['targets']) else 'taught by a network'
 
 
 def styles(kinds: Sequence[str]) -> list[tuple[str, str]]:
@@ -141,6 +142,17 @@ def kind_handles(entries: Iterable[Entry]) -> list[lines_lib.Line2D]:
   """The legend of the kinds that there are."""
   found = {kind(entry) for entry in entries}
   return [handle(name, *style) for name, style in KINDS.items() if name in found]
+
+
+def test_error_name(results: Mapping[str, Any]) -> str:
+  """What the figures show, for titles: 'test error'."""
+  return f'test {comparison.error_name(results["networks"])}'
+
+
+def frame_error_name(results: Mapping[str, Any]) -> str:
+  """What curves of training show: of speech the error by frame."""
+  is_speech = comparison.error_name(results['networks']) != 'error'
+  return 'frame error' if is_speech else 'error'
 
 
 def mean(entry: Entry) -> float:

@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 import pathlib
 from typing import Any
 
+from shallow_jax import comparison
 from shallow_jax import figures
+from shallow_jax import recognition_report
 from shallow_jax import report_tables
 from shallow_jax import results as results_lib
 from shallow_jax import storage
@@ -49,6 +51,7 @@ def markdown(results: Mapping[str, Any], pictures: Sequence[str] = ()) -> str:
     _notes(results),
     _comparison_text(results),
     _attribution_text(results),
+    recognition_report.text(results),
     _paper_text(results, shown),
     '\n'.join(text for name, text in shown.items() if name not in elsewhere),
     _sweeps_text(results, shown),
@@ -66,15 +69,19 @@ def _paper_text(results: Mapping[str, Any], shown: Mapping[str, str]) -> str:
   table = report_tables.paper_table(results)
   if not table:
     return ''
-  parts = ['## Against the paper', table, _PAPER_NOTE, shown.get(PAPER_PICTURE, '')]
+  is_speech = comparison.error_name(results['networks']) != 'error'
+  note = _PAPER_NOTE.format(interval=_UTTERANCES if is_speech else _WILSON)
+  parts = ['## Against the paper', table, note, shown.get(PAPER_PICTURE, '')]
   return '\n\n'.join(part for part in parts if part)
 
 
 _PAPER_NOTE = (
-  "Ours: mean ± standard deviation over seeds, the chance in training. 95 % interval: Wilson's, of "
-  'the mean error, the chance in drawing a test set of that size. Weights are counted by formula, '
+  'Ours: mean ± standard deviation over seeds, the chance in training. 95 % interval: {interval}, '
+  'the chance in drawing a test set of that size. Weights are counted by formula, '
   "biases apart; an ensemble's are the sums over its members. ″: as above."
 )
+_WILSON = "Wilson's, of the mean error"
+_UTTERANCES = 'of the phone error rate, utterances drawn anew'
 
 
 def _sweeps_text(results: Mapping[str, Any], shown: Mapping[str, str]) -> str:
@@ -136,8 +143,12 @@ def _data_text(data: Mapping[str, Any]) -> str:
 def _note(key: str, value: Any) -> str:
   words = key.replace('_', ' ').capitalize()
   if isinstance(value, Mapping):
-    value = ', '.join(f'{count:,} of {name}' for name, count in value.items())
+    value = ', '.join(_part_of_note(name, part) for name, part in value.items()) or 'none'
   return f'{words}: {value}'
+
+
+def _part_of_note(name: str, part: int | str) -> str:
+  return part if isinstance(part, str) else f'{part:,} of {name}'
 
 
 def headline(results: Mapping[str, Any]) -> str:
@@ -149,6 +160,7 @@ def headline(results: Mapping[str, Any]) -> str:
   networks = results['networks']
   name, best = found['headline'], roles['best_on_labels']
   fewer = 'fewer' if found['difference'] > 0 else 'more'
+  errors = 'errors' if comparison.error_name(networks) == 'error' else 'phone errors'
   error, ratio = report_tables.error_text, report_tables.number(found['ratio'], '.2f')
   closed = (
     ''
@@ -159,7 +171,7 @@ def headline(results: Mapping[str, Any]) -> str:
     )
   )
   return (
-    f'{name} makes {error(networks[name])} % errors, the best net on labels (chosen by '
+    f'{name} makes {error(networks[name])} % {errors}, the best net on labels (chosen by '
     f'validation), {best}, {error(networks[best])} %: {abs(found["difference"]):.2f} points '
     f'{fewer}{significance(found)}, {ratio} times as many.{closed}'
   )
@@ -184,6 +196,7 @@ def _comparison_text(results: Mapping[str, Any]) -> str:
     _controls_text(results),
     report_tables.comparison_table(results),
     _MCNEMAR_NOTE if any(each.get('mcnemar') for each in results['comparison'].values()) else '',
+    _BOOTSTRAP_NOTE if any(e.get('bootstrap') for e in results['comparison'].values()) else '',
   ]
   return '\n\n'.join(section for section in sections if section)
 
@@ -193,6 +206,13 @@ _MCNEMAR_NOTE = (
   'the pair of the median p; in brackets, how many pairs have p < 0.05. Seeds are not pooled, as '
   'their errors on an example go together. The test speaks of these very nets, the standard '
   'errors of others trained like them.'
+)
+
+
+_BOOTSTRAP_NOTE = (
+  '95 % over utterances: test utterances drawn anew with replacement for both nets together, seed '
+  'i of one against seed i of the other, the pairs pooled. It speaks of these very nets, the '
+  'standard errors of others trained like them.'
 )
 
 

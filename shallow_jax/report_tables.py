@@ -98,10 +98,11 @@ def comparison_table(results: Mapping[str, Any]) -> str:
   heads = (
     'network',
     'on',
-    'test error %',
+    f'test {comparison.error_name(results["networks"])} %',
     f'errors of {name} ÷ its errors',
     'difference, points',
     'in standard errors',
+    'difference: 95 % over utterances',
     f'wrong alone: it / {name}',
     "McNemar's p",
     f'gap to the teacher closed by {name}',
@@ -121,9 +122,17 @@ def _comparison_row(results: Mapping[str, Any], name: str) -> list[str]:
     number(found['ratio'], '.2f'),
     number(found['difference'], '.2f') + error,
     number(found['in_standard_errors'], '.1f'),
+    _bootstrap_text(found.get('bootstrap')),
     *_mcnemar_cells(found.get('mcnemar')),
     per_cent(found['gap_closed']),
   ]
+
+
+def _bootstrap_text(found: Mapping[str, Any] | None) -> str:
+  if found is None:
+    return '–'
+  pairs = f'{found["pairs"]} {"pair" if found["pairs"] == 1 else "pairs"}'
+  return f'{number(found["low"], ".2f")} to {number(found["high"], ".2f")} ({pairs})'
 
 
 def _mcnemar_cells(found: Mapping[str, Any] | None) -> tuple[str, str]:
@@ -232,16 +241,20 @@ def seeds_text(entry: Entry) -> str:
 
 
 def error_text(entry: Entry) -> str:
+  """Mean and standard deviation of the metric that is compared."""
+  return summary_text(comparison.test_error(entry))
+
+
+def summary_text(found: Mapping[str, Any]) -> str:
   """Mean and standard deviation in per cent, without the sign."""
-  error = comparison.test_error(entry)
-  if error['mean'] is None:
+  if found['mean'] is None:
     return 'diverged'
-  spread = '' if error['std'] is None else f' ± {error["std"]:.2f}'
-  return f'{error["mean"]:.2f}{spread}'
+  spread = '' if found['std'] is None else f' ± {found["std"]:.2f}'
+  return f'{found["mean"]:.2f}{spread}'
 
 
 def interval_text(entry: Entry) -> str:
-  """Wilson's interval of the test error."""
+  """The interval of the test error."""
   interval = entry['test_interval']
   return '–' if interval is None else f'{interval[0]:.2f} – {interval[1]:.2f}'
 
@@ -324,6 +337,16 @@ def _weights(entry: Entry) -> int:
   return entry['parameters']['weights']
 
 
+def _metric_cells(metric: str, *, is_speech: bool) -> Cells:
+  """A metric of the networks that recognise phones, or of those that do not."""
+
+  def cell(entry: Entry) -> str:
+    has_phones = comparison.metric(entry) == 'per'
+    return summary_text(entry['metrics']['test'][metric]) if has_phones == is_speech else '–'
+
+  return _of_entry(cell)
+
+
 def _agreement(entry: Entry) -> str:
   return f'{entry["fidelity"]["agreement"]:.1f}' if entry['fidelity'] else '–'
 
@@ -346,7 +369,9 @@ _COLUMNS: dict[str, Cells] = {
   'targets': _of_entry(lambda entry: entry['targets']),
   'loss': _of_entry(lambda entry: entry['loss'] or '–'),
   'seeds': _of_entry(seeds_text),
-  'test error %': _of_entry(error_text),
+  'phone error rate %': _metric_cells('per', is_speech=True),
+  'frame error %': _metric_cells('error', is_speech=True),
+  'test error %': _metric_cells('error', is_speech=False),
   'paper': _of_entry(paper_text),
   'agreement %': _of_entry(_agreement),
   'calibration error %': _of_entry(_calibration),
@@ -360,6 +385,7 @@ _SHORT = (
   'targets',
   'loss',
   'seeds',
+  'phone error rate %',
   'test error %',
   'paper',
   'flags',

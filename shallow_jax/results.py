@@ -6,6 +6,7 @@ import statistics
 from typing import Any
 
 from shallow_jax import comparison
+from shallow_jax import phone_errors
 from shallow_jax import predictions
 from shallow_jax import storage
 from shallow_jax import sweeps
@@ -43,7 +44,7 @@ def collect(config: Mapping[str, Any], workdir: pathlib.Path) -> dict[str, Any]:
   data, settings = _data(folders), config['report']
   sizes = data.get('sizes', {})
   networks = {
-    name: _entry(config['networks'][name], name, by_split, sizes)
+    name: _entry(config['networks'][name], name, by_split, folders, sizes)
     for name, by_split in found.items()
   }
   roles = comparison.roles_of(networks, settings)
@@ -65,7 +66,10 @@ def collect(config: Mapping[str, Any], workdir: pathlib.Path) -> dict[str, Any]:
 def _with_tests(
   compared: Entries, folders: Mapping[str, pathlib.Path], found: Mapping[str, Entries]
 ) -> dict[str, dict[str, Any]]:
-  """Adds McNemar's test of each network (`first`) against the headline (`second`)."""
+  """Adds a test of each network (`first`) against the headline (`second`) on the test set.
+
+  McNemar's by example; where there are phones, a bootstrap by utterance.
+  """
 
   def wrong(name: str) -> dict[str, Any]:
     by_split = {
@@ -74,10 +78,27 @@ def _with_tests(
     }
     return {split: rows for split, rows in by_split.items() if rows is not None}
 
-  return {
-    name: {**each, 'mcnemar': predictions.mcnemar(wrong(name), wrong(each['headline']))}
-    for name, each in compared.items()
+  def phones(name: str) -> dict[str, Any]:
+    return _phone_errors(folders, name, found[name])
+
+  def tests(name: str, headline: str) -> dict[str, Any]:
+    if comparison.error_name({name: next(iter(found[name].values()))}) == 'error':
+      return {'mcnemar': predictions.mcnemar(wrong(name), wrong(headline))}
+    return {'bootstrap': phone_errors.difference(phones(name), phones(headline))}
+
+  return {name: {**each, **tests(name, each['headline'])} for name, each in compared.items()}
+
+
+def _phone_errors(
+  folders: Mapping[str, pathlib.Path], name: str, by_split: Entries
+) -> dict[str, phone_errors.Arrays]:
+  """The kept phone errors of a network by split, checked against its results."""
+  read = {
+    split: phone_errors.read(folders[split], name, result['metrics']['test']['per']['values'])
+    for split, result in by_split.items()
+    if result['metrics']['test']['per'] is not None
   }
+  return {split: arrays for split, arrays in read.items() if arrays is not None}
 
 
 def run_folders(config: Mapping[str, Any], workdir: pathlib.Path) -> dict[str, pathlib.Path]:
@@ -93,10 +114,17 @@ def _read(folders: Mapping[str, pathlib.Path], name: str) -> dict[str, dict[str,
 
 
 def _entry(
-  settings: Entry, name: str, by_split: Entries, sizes: Mapping[str, int]
+  settings: Entry,
+  name: str,
+  by_split: Entries,
+  folders: Mapping[str, pathlib.Path],
+  sizes: Mapping[str, int],
 ) -> dict[str, Any]:
   """A network's entry in results.json; what is only for show comes from the config of today."""
-  entry = _single(by_split['']) if '' in by_split else _pooled(name, by_split)
+  if '' in by_split:
+    entry = _single(by_split[''])
+  else:
+    entry = _pooled(name, by_split, _phone_errors(folders, name, by_split))
   return entry | {
     'label': settings['label'] or name,
     'paper': settings['paper'],
@@ -107,10 +135,13 @@ def _entry(
 def _interval(entry: Entry, count: int | None) -> list[float] | None:
   """Wilson's 95 % interval of the mean test error, in per cent; `count` examples in the test set.
 
-  Of several splits each has that many: their test sets overlap, so they don't count as one.
+  Of several splits each has that many: their test sets overlap, so they don't count as one. Of
+  phones it is the bootstrap's.
   """
+  if entry['metrics']['test']['per'] is not None:
+    return entry['metrics']['test']['per']['interval']
   mean = entry['metrics']['test']['error']['mean']
-  if not count or mean is None or entry['metrics']['test']['per'] is not None:
+  if not count or mean is None:
     return None
   return [100 * end for end in uncertainty.wilson_interval(mean / 100, count)]
 
@@ -121,8 +152,10 @@ def _single(result: Entry) -> dict[str, Any]:
   return kept | {'provenance': provenance}
 
 
-def _pooled(name: str, by_split: Entries) -> dict[str, Any]:
-  """One entry of a network's results in several splits."""
+def _pooled(
+  name: str, by_split: Entries, phones: Mapping[str, phone_errors.Arrays]
+) -> dict[str, Any]:
+  """One entry of a network's results, and its phone errors, in several splits."""
   results = list(by_split.values())
   for key in _SAME_IN_ALL_SPLITS:
     texts = {storage.canonical_json(result[key]) for result in results}
@@ -136,6 +169,11 @@ def _pooled(name: str, by_split: Entries) -> dict[str, Any]:
       split: {
         key: _pooled_summary({s: result['metrics'][split][key] for s, result in by_split.items()})
         for key in metric
+      }
+      | {
+        'per': _pooled_per(
+          {s: r['metrics'][split]['per'] for s, r in by_split.items()}, phones, split
+        )
       }
       for split, metric in first['metrics'].items()
     },
@@ -162,6 +200,29 @@ def _pooled_summary(by_split: Mapping[str, Entry | None]) -> dict[str, Any] | No
     'std': statistics.stdev(finite) if len(finite) > 1 else None,
     'values': values,
     'values_by_split': {split: summary['values'] for split, summary in known.items()},
+  }
+
+
+def _pooled_per(
+  by_split: Mapping[str, Entry | None], phones: Mapping[str, phone_errors.Arrays], name: str
+) -> dict[str, Any] | None:
+  """The phone error rates on the set `name`; the splits' utterances count as one set's."""
+  known = {split: per for split, per in by_split.items() if per is not None}
+  if not known:
+    return None
+  rates = list(known.values())
+  summaries = [
+    key for key, value in rates[0].items() if isinstance(value, Mapping) and 'values' in value
+  ]
+  speakers = {speaker: None for per in rates for speaker in per['by_speaker']}
+  return {
+    **(_pooled_summary(known) or {}),
+    **{key: _pooled_summary({split: known[split][key] for split in known}) for key in summaries},
+    'interval': phone_errors.interval_of_splits(list(phones.values()), name),
+    'by_speaker': {each: _mean(per['by_speaker'].get(each) for per in rates) for each in speakers},
+    'num_utterances': sum(per['num_utterances'] for per in rates),
+    'scales': [scales for per in rates for scales in per['scales']],
+    'at_edge': sorted({part for per in rates for part in per['at_edge']}),
   }
 
 

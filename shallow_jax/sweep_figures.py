@@ -15,7 +15,6 @@ from shallow_jax import plotting
 from shallow_jax import sweeps
 
 REFERENCE_LINES = ('--', ':', '-.')
-Y_LABELS = {'error': 'error, %', 'accuracy': 'accuracy, %', 'loss': 'loss'}
 
 Sweep = Mapping[str, Any]
 Point = Mapping[str, Any]
@@ -70,7 +69,7 @@ def _points(results: Mapping[str, Any], sweep: Sweep) -> figure_lib.Figure:
   if sweep['log_x']:
     plotting.log_ticks(axes.xaxis)
   axes.grid(color=plotting.PALE, linewidth=0.7, which='major')
-  _titles(axes, results, sweep, sweep['x_label'], f'test {Y_LABELS[sweep["y"]]}')
+  _titles(axes, results, sweep, sweep['x_label'], f'test {_y_label(results, sweep)}')
   plotting.legend(figure, handles + _paper_handles(sweep, styles), plotting.spread(results))
   beyond = [results['networks'][p['network']] for p in _all_points(sweep) if max(p['values']) > far]
   plotting.name_collapsed(axes, beyond)
@@ -127,7 +126,9 @@ def _draw_references(
   split = 'validation' if sweep['kind'] == 'curves' else 'test'
   for i, name in enumerate(sweep['references']):
     entry = results['networks'][name]
-    error = comparison.test_error(entry, split)['mean']
+    found = entry['metrics'][split]
+    metric = 'error' if sweep['kind'] == 'curves' else comparison.metric(entry)
+    error = found[metric]['mean']
     value = 100 - error if sweep['y'] == 'accuracy' else error
     style: dict[str, Any] = dict(
       color=plotting.INK, linewidth=1, linestyle=REFERENCE_LINES[i % len(REFERENCE_LINES)]
@@ -165,7 +166,7 @@ def _bars(results: Mapping[str, Any], sweep: Sweep) -> figure_lib.Figure:
   axes.set_xlim(0, 1.22 * widest or 1)
   axes.tick_params(axis='y', length=0)
   axes.grid(axis='x', color=plotting.PALE, linewidth=0.7)
-  _titles(axes, results, sweep, f'test {Y_LABELS[sweep["y"]]}', '')
+  _titles(axes, results, sweep, f'test {_y_label(results, sweep)}', '')
   plotting.legend(figure, handles, plotting.spread(results))
   return figure
 
@@ -216,8 +217,7 @@ def _curves(
   else:
     axes.set_xlim(left=0)
   axes.grid(color=plotting.PALE, linewidth=0.7, which='major')
-  what = 'loss (dashed: on training batches)' if sweep['y'] == 'loss' else Y_LABELS[sweep['y']]
-  _titles(axes, results, sweep, sweep['x_label'], f'validation {what}')
+  _titles(axes, results, sweep, sweep['x_label'], f'validation {_y_label(results, sweep)}')
   plotting.legend(figure, handles + _paper_handles(sweep, ()), plotting.spread(results))
   return figure
 
@@ -237,6 +237,19 @@ def _curve(
     return None
   steps, values = curve
   return steps * step, 100 - values if sweep['y'] == 'accuracy' else values
+
+
+def _y_label(results: Mapping[str, Any], sweep: Sweep) -> str:
+  """What a sweep's y is: of points and bars the metric that is compared, of curves by example."""
+  if sweep['y'] == 'loss':
+    return 'loss (dashed: on training batches)'
+  if sweep['kind'] == 'curves':
+    name = plotting.frame_error_name(results)
+    return f'{name}, %' if sweep['y'] == 'error' else f'{name.replace("error", "accuracy")}, %'
+  name = comparison.error_name(results['networks'])
+  if sweep['y'] == 'error':
+    return f'{name}, %'
+  return 'accuracy, %' if name == 'error' else f'accuracy (100 − {name}), %'
 
 
 def _titles(axes: axes_lib.Axes, results: Mapping[str, Any], sweep: Sweep, x: str, y: str) -> None:

@@ -5,6 +5,7 @@ import re
 from typing import Any
 
 from shallow_jax import config_values
+from shallow_jax import target_names
 
 SWEEP = dict(
   name='',  # of its figure's file; the key, where `sweeps` is a dict
@@ -13,7 +14,8 @@ SWEEP = dict(
   series={},  # label -> networks, or networks alone; points of a series are joined
   x='',  # points: of MEASURED, or a number of the entry, 'model.hidden'; curves: of CLOCKS
   x_label='',  # '': the measured one's own
-  y='error',  # or accuracy, both in per cent; curves, on validation: or loss, of training too
+  y='error',  # or accuracy, both in per cent; curves, on validation: or loss, of training too.
+  # Of speech points and bars show the phone error rate or 100 less it, curves frames.
   log_x=False,
   diagonal=False,  # the line y = x
   references=(),  # networks whose mean is a line across
@@ -147,7 +149,9 @@ def _check_axes(sweep: Mapping[str, Any], networks: Mapping[str, Entry], where: 
 
 def _check_x(sweep: Mapping[str, Any], entry: Entry, what: str) -> None:
   measured = sweep['x'].partition('.')[0]
-  if measured == 'teacher_accuracy' and (entry['ensemble'] or entry['targets'] == 'labels'):
+  if measured == 'teacher_accuracy' and (
+    entry['ensemble'] or target_names.are_labels(entry['targets'])
+  ):
     raise config_values.ConfigError(f'{what}: it learns from no network')
   if measured == 'transfer_size' and entry['ensemble']:
     raise config_values.ConfigError(f'{what}: an ensemble is not trained')

@@ -19,6 +19,8 @@ GROUND = (
   'config_values',
   'uncertainty',
   'size_factor',
+  'errors',
+  'target_names',
 )
 # One step up: these use storage alone.
 ON_STORAGE = ('checkpoint', 'logit_manifest', 'run_guard', 'curves')
@@ -39,6 +41,10 @@ WITHOUT_JAX = {
   'figures',
   'sweep_figures',
   'report_tables',
+  'target_names',
+  'phone_errors',
+  'confusion_figure',
+  'recognition_report',
 }
 
 
@@ -113,8 +119,14 @@ def test_the_store_stands_on_its_manifest_and_storage_alone():
 
 
 @pytest.mark.parametrize('name', [name for name in MODULES if is_inside(name, 'data')])
-def test_data_stand_on_data_and_storage_alone(name):
-  assert {other for other in ours(name) if not is_inside(other, 'data')} <= {'storage'}
+def test_data_stand_on_data_speech_and_storage_alone(name):
+  others = {other for other in ours(name) if not is_inside(other, 'data')}
+  assert {other for other in others if not is_inside(other, 'speech')} <= {'storage', 'errors'}
+
+
+@pytest.mark.parametrize('name', [name for name in MODULES if is_inside(name, 'speech')])
+def test_speech_stands_on_speech_and_storage_alone(name):
+  assert {other for other in ours(name) if not is_inside(other, 'speech')} <= {'storage', 'errors'}
 
 
 @pytest.mark.parametrize('name', [name for name in MODULES if is_inside(name, 'models')])

@@ -8,12 +8,16 @@ from shallow_jax.data import arrays
 from shallow_jax.data import cifar
 from shallow_jax.data import dataset
 from shallow_jax.data import digits
+from shallow_jax.data import speech
 
 LOADERS = {
   'digits': digits.load,
   'cifar10': cifar.load,
   'cifar100': cifar.load,
   'arrays': arrays.load,
+  'timit': speech.load,
+  'timit_sample': speech.load,
+  'speech': speech.load,
 }
 
 

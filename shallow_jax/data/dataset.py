@@ -10,14 +10,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from shallow_jax import errors
+from shallow_jax.speech import context
+from shallow_jax.speech import recognition as recognition_lib
+
 Arrays = dict[str, np.ndarray]
 Inputs = Callable[[Mapping[str, jax.Array], Mapping[str, jax.Array], jax.Array | None], jax.Array]
 
+DataError = errors.DataError
+
 UNKNOWN = -1  # the label of an example whose class is not known, or not to be seen
-
-
-class DataError(ValueError):
-  """Data that is missing or wrong; its one line says where, what is there and what is expected."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -28,6 +30,8 @@ class Split:
     arrays: 'input' [examples, ...] (uint8 images stay uint8), 'label' int32 [examples] (-1 where
       it is not known) and 'id' uint32 [examples, 2], see `ids`. For mixed views also
       'partner_offset' int32 [examples, views]: how many rows further each one's partner stands.
+      Of speech an example is a frame, 'input' float32 [frames, 123], and 'before' and 'after' uint8
+      [frames] say which of its neighbours belong to its input, see `shallow_jax.speech.context`.
   """
 
   arrays: Arrays
@@ -41,7 +45,13 @@ class Split:
     return _sha256(self.arrays['id'])
 
   def select(self, indices: np.ndarray) -> 'Split':
-    """The examples at `indices`, in that order."""
+    """The examples at `indices`, in that order.
+
+    Raises:
+      DataError: of frames, which would lose their neighbours.
+    """
+    if 'before' in self.arrays:
+      raise DataError('frames of speech were to be selected, expected whole recordings')
     return Split(take(self.arrays, indices))
 
 
@@ -63,6 +73,7 @@ class Dataset:
     view_fingerprint: all that a view's pixels depend on besides the example's id and the view.
     partner_offsets: `partner_offsets(num_examples, views)` gives a set's 'partner_offset' where
       views mix two examples; else None.
+    recognition: of speech, the utterances that the frames belong to, and their phones; else None.
   """
 
   name: str
@@ -75,6 +86,7 @@ class Dataset:
   notes: dict[str, Any]
   view_fingerprint: dict[str, Any]
   partner_offsets: Callable[[int, int], np.ndarray] | None = None
+  recognition: recognition_lib.Recognition | None = None
 
   def with_partners(self, name: str, views: int) -> Split:
     """A split with all that its views are made of: the logits of a view belong to its mix."""
@@ -86,7 +98,7 @@ class Dataset:
 
   def fingerprint(self) -> dict[str, Any]:
     """All that results depend on, for JSON: equal fingerprints mean equal data."""
-    return {
+    found = {
       'name': self.name,
       'class_names': list(self.class_names),
       'splits': {name: _split_fingerprint(split) for name, split in self.splits.items()},
@@ -96,6 +108,9 @@ class Dataset:
       },
       'views': self.view_fingerprint,
     }
+    if self.recognition is not None:
+      found['recognition'] = self.recognition.fingerprint()
+    return found
 
 
 def _split_fingerprint(split: Split) -> dict[str, Any]:
@@ -130,7 +145,7 @@ def ids(inputs: np.ndarray) -> np.ndarray:
 def sort(split: Split) -> Split:
   """Sort by id, and examples of equal bytes by label: any source gives the same order."""
   first, second = split.arrays['id'].T
-  return split.select(np.lexsort((split.arrays['label'], second, first)))
+  return Split(take(split.arrays, np.lexsort((split.arrays['label'], second, first))))
 
 
 def concatenate(splits: Sequence[Split]) -> Split:
@@ -181,9 +196,13 @@ def take_views(
 ) -> dict[str, Any]:
   """Return what `take` does, and of examples with partners theirs in these views [batch].
 
-  `partner_offset` gives way to the partners' 'partner_input' and 'partner_id'.
+  `partner_offset` gives way to the partners' 'partner_input' and 'partner_id'. Of speech 'input' is
+  the 15 frames around each, [batch, 15, 123], for which 'before' and 'after' give way.
   """
   batch = take(arrays, indices)
+  if 'before' in batch:
+    rows = context.window(indices, batch.pop('before'), batch.pop('after'))
+    batch['input'] = _rows(arrays['input'], rows)
   if 'partner_offset' in batch:
     offsets = batch.pop('partner_offset')[np.arange(len(indices)), views]
     partners = take({name: arrays[name] for name in ('input', 'id')}, indices + offsets)

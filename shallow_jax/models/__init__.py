@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from shallow_jax.models import conv
 from shallow_jax.models import dense
 from shallow_jax.models import single_layer
+from shallow_jax.models import speech_conv
 
 MODELS: dict[str, type[nn.Module]] = {
   'dnn': dense.DNN,
@@ -24,6 +25,7 @@ MODELS: dict[str, type[nn.Module]] = {
   'cnn': conv.CNN,
   'shallow_conv': conv.ShallowConv,
   'single_layer': single_layer.SingleLayer,
+  'speech_cnn': speech_conv.SpeechCNN,
 }
 
 Variables = Mapping[str, Any]

@@ -15,11 +15,14 @@ def parse(architecture: str) -> dict[str, Any]:
     `8k`, `250L-8k`                    shallow: hidden, bottleneck
     `128c-p-1200L-30k`                 shallow_conv: features, bottleneck, hidden
     `64c-p-64c-p-16lc`, `128c-p-1000fc`  cnn: features, convs_per_stage, local, dense
+    `c-p-2k-2k-2k`, `128c-p-2k-2k`     speech_cnn: features where it has them, hidden (2 or more)
 
   Raises:
     ValueError: an architecture of another form.
   """
   parts = architecture.split('-')
+  if re.fullmatch(r'(\d+k?)?c-p(-\d+k?){2,}', architecture):
+    return _speech(architecture, parts)
   if 'p' not in parts:
     return _dense(architecture, parts)
   behind = parts[len(parts) - parts[::-1].index('p') :]
@@ -49,6 +52,13 @@ def _dense(architecture: str, parts: list[str]) -> dict[str, Any]:
   if len(parts) > 1 and all(_is_width(part) for part in parts):
     return dict(name='dnn', hidden=tuple(_number(part, '', architecture) for part in parts))
   return dict(name='shallow', **_wide(parts, architecture))
+
+
+def _speech(architecture: str, parts: list[str]) -> dict[str, Any]:
+  convolution, _, *dense = parts
+  hidden = tuple(_number(part, '', architecture) for part in dense)
+  features = {} if convolution == 'c' else {'features': _number(convolution, 'c', architecture)}
+  return dict(name='speech_cnn', **features, hidden=hidden)
 
 
 def _wide(parts: list[str], architecture: str) -> dict[str, int]:
@@ -84,5 +94,5 @@ def _number(part: str, unit: str, architecture: str) -> int:
 def _error(architecture: str) -> ValueError:
   return ValueError(
     f'{architecture!r} is no architecture of this notation, which writes '
-    '128c-p-128c-p-1000fc, 64c-p-16lc, 2000-2000, 250L-8k or 128c-p-1200L-30k'
+    '128c-p-128c-p-1000fc, 64c-p-16lc, 2000-2000, 250L-8k, 128c-p-1200L-30k or c-p-2k-2k-2k'
   )

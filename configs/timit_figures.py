@@ -1,0 +1,325 @@
+"""Figures 1 to 3 of the paper (Ba & Caruana 2014) on TIMIT.
+
+  shallow-jax run --config=configs/timit_figures.py --workdir=runs/timit_figures \
+      --config.data.data_dir=DIR
+
+DIR holds TIMIT's TRAIN and TEST (LDC93S1). Accuracy is 100 less the phone error rate, but for the
+curves of Figure 2, which are of frames and on validation. Grey points are the paper's, read off its
+figures to about 0.05. Which nets there are is the paper's; settings are ours, as in
+timit_table1.py, and each net tries two learning rates.
+
+Variants, alone or together:
+  :sample  the 16 speakers of TIMIT that are free: nets of hundreds of units, 8 rotations
+  :smoke   seconds
+"""
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+from typing import Any, NamedTuple
+
+import ml_collections
+
+from shallow_jax import defaults
+from shallow_jax.models import notation
+
+VARIANTS = ('sample', 'smoke')
+
+
+@dataclasses.dataclass(frozen=True)
+class Size:
+  """How large the experiment is."""
+
+  snn: tuple[int, ...]  # hidden units
+  dnn: tuple[int, ...]  # units in each of three layers
+  mimic: tuple[int, ...]  # hidden units behind the bottleneck
+  rank: int
+  curves: int  # hidden units of Figure 2
+  students: tuple[int, int]  # hidden units of Figure 3
+  teachers: tuple[int, ...]  # units in each of three layers of Figure 3's weaker teachers
+  cnn: str
+  cnn_seeds: int  # of each filter size
+  seeds: int
+  dropout: float
+  input_dropout: float
+  batch_size: int
+  epoch: int  # steps
+  epochs: int
+  steps_per_call: int
+  shard_rows: int
+  note: str
+
+
+FULL = Size(
+  snn=(500, 1000, 2000, 5000, 10_000, 20_000, 50_000, 200_000),
+  dnn=(400, 500, 750, 1000, 1500, 2000, 2500, 3000, 4000),
+  mimic=(
+    *(2000, 3000, 4000, 5000, 6000, 7000, 8000, 9000, 10_000, 15_000, 20_000),
+    *(50_000, 200_000, 300_000),
+  ),
+  rank=250,
+  curves=8000,
+  students=(8000, 160_000),
+  teachers=(50, 100, 400),
+  cnn='c-p-2k-2k-2k',
+  cnn_seeds=3,
+  seeds=3,
+  dropout=0.5,
+  input_dropout=0.2,
+  batch_size=512,
+  epoch=2200,  # TIMIT's 1,124,823 frames
+  epochs=15,
+  steps_per_call=10,
+  shard_rows=65_536,
+  note='',
+)
+SAMPLE = Size(
+  snn=(30, 100, 300, 1000),
+  dnn=(50, 100, 200, 400),
+  mimic=(100, 300, 1000, 3000),
+  rank=32,
+  curves=1000,
+  students=(100, 1000),
+  teachers=(10, 20, 50),
+  cnn='32c-p-200-200-200',
+  cnn_seeds=1,
+  seeds=1,
+  dropout=0.3,
+  input_dropout=0.1,
+  batch_size=128,
+  epoch=225,  # about 28,800 frames
+  epochs=15,
+  steps_per_call=25,
+  shard_rows=8192,
+  note='12 speakers to train and nets of hundreds of units: the figures in small.',
+)
+SMOKE = dataclasses.replace(
+  SAMPLE,
+  snn=(50, 100),
+  dnn=(20, 50),
+  mimic=(50, 100),
+  rank=16,
+  curves=100,
+  students=(50, 100),
+  teachers=(10, 20),
+  cnn='8c-p-50-50-50',
+  batch_size=32,
+  epoch=30,
+  epochs=2,
+  steps_per_call=10,
+  shard_rows=256,
+  note='Seconds of training: figures without a meaning.',
+)
+
+ROTATIONS = tuple(range(8))
+KERNEL_SIZES = (8, 5, 11)  # bands
+SNN, DNN, MIMIC = 'SNN on labels', 'DNN on labels', 'SNN-MIMIC'
+CURVE_EPOCHS = 14  # Figure 2's
+
+DEEP_RATES = (0.01, 0.03)  # 0.1 does not learn
+
+
+class Rates(NamedTuple):
+  """Learning rates of shallow nets, times their hidden units.
+
+  The largest stable rate falls as 1 / H, but not without limit to narrow nets: below 500 units, and
+  below `by_rank` / rank with a bottleneck, other layers bound it. From 300 steps on the sample (500
+  units, without and with rank 32): at three to four times the larger rate they diverge. How the
+  bound goes with the rank is an estimate.
+  """
+
+  values: tuple[float, ...]
+  by_rank: float
+
+
+LABEL_RATES = Rates((6.0, 20.0), by_rank=64_000)
+L2_RATES = Rates((3.0, 10.0), by_rank=320_000)
+
+# Accuracy in per cent, read off Figure 1, of the nets of FULL.
+PAPER = {
+  SNN: (75.4, 76.1, 76.6, 76.7, 77.0, 77.0, 77.0, 76.4),
+  DNN: (76.2, 76.9, 77.9, 78.3, 78.3, 78.1, 78.5, 78.3, 78.0),
+  MIMIC: (76.6, 77.3, 77.6, 77.7, 77.8, 78.1, 78.4, 78.5, 78.6, 79.0, 79.4, 79.8, 80.0, 80.05),
+}
+
+
+def get_config(variant: str = '') -> ml_collections.ConfigDict:
+  chosen = defaults.variants(variant, VARIANTS)
+  on_sample = 'sample' in chosen
+  size = SMOKE if 'smoke' in chosen else SAMPLE if on_sample else FULL
+  config = defaults.experiment(
+    name=f'The figures on {"the TIMIT sample" if on_sample else "TIMIT"}',
+    splits=ROTATIONS if on_sample and size is not SMOKE else (),
+    data=dict(name='timit_sample' if on_sample else 'timit'),
+    networks=networks(size),
+    logits=dict(shard_rows=size.shard_rows),
+    report=dict(
+      headline=f'mimic_{max(size.mimic)}', teacher='ecnn', note=size.note, sweeps=sweeps(size)
+    ),
+  )
+  return smoke(config) if 'smoke' in chosen else config
+
+
+def networks(size: Size) -> dict[str, dict]:
+  return by_width(size) | curves(size) | followers(size)
+
+
+def sweeps(size: Size) -> dict[str, dict]:
+  """The figures."""
+  return dict(
+    accuracy_by_parameters=dict(
+      title='Figure 1: accuracy by number of parameters',
+      x='parameters',
+      y='accuracy',
+      log_x=True,
+      series={
+        SNN: tuple(f'snn_{units}' for units in size.snn),
+        DNN: tuple(f'dnn_{units}' for units in size.dnn),
+        MIMIC: tuple(f'mimic_{units}' for units in size.mimic),
+      },
+      references=('cnn', 'ecnn'),
+      paper_points=paper_points() if size is FULL else {},
+    ),
+    accuracy_by_epoch=dict(
+      kind='curves',
+      title=f'Figure 2: who overfits? {notation.width_name(size.curves)} units, a constant rate',
+      x='epochs',
+      y='accuracy',
+      series={'': tuple(curves(size))},
+    ),
+    student_and_teacher=dict(
+      title='Figure 3: student against teacher',
+      x='teacher_accuracy',
+      y='accuracy',
+      diagonal=True,
+      series={
+        notation.width_name(units): tuple(f'follows_{name}_{units}' for name in teachers(size))
+        for units in size.students
+      },
+    ),
+  )
+
+
+def paper_points() -> dict[str, tuple[tuple[int, float], ...]]:
+  """Figure 1's points over the nets' numbers of weights."""
+  inputs, classes, rank = 1845, 183, FULL.rank
+  weights = {
+    SNN: [(inputs + classes) * units for units in FULL.snn],
+    DNN: [(inputs + classes) * units + 2 * units**2 for units in FULL.dnn],
+    MIMIC: [rank * inputs + (rank + classes) * units for units in FULL.mimic],
+  }
+  return {label: tuple(zip(weights[label], PAPER[label], strict=True)) for label in PAPER}
+
+
+def by_width(size: Size) -> dict[str, dict]:
+  """Figure 1: nets on labels, with dropout, and mimics of the ensemble, without."""
+  base, *others = KERNEL_SIZES
+  members = {'cnn': cnn(size, 'CNN', base)}
+  members |= {f'cnn_{bands}': cnn(size, f'CNN, filters of {bands}', bands) for bands in others}
+  label = f'ensemble of {len(members) * size.cnn_seeds} CNNs'
+  return {
+    **members,
+    'ecnn': dict(ensemble=tuple(members), label=label),
+    **{f'snn_{units}': snn(size, units, **dropouts(size)) for units in size.snn},
+    **{f'dnn_{units}': dnn(size, units) for units in size.dnn},
+    **{f'mimic_{units}': mimic(size, units, 'ecnn', label=MIMIC) for units in size.mimic},
+  }
+
+
+def curves(size: Size) -> dict[str, dict]:
+  """Figure 2: at a constant rate and without selection; and the mimic's net on labels."""
+  units, rank = size.curves, size.rank
+  found = dict(
+    long_snn=(snn(size, units), LABEL_RATES),
+    long_snn_dropout=(snn(size, units, **dropouts(size)), LABEL_RATES),
+    long_control=(snn(size, units, bottleneck=rank), LABEL_RATES),
+    long_mimic=(mimic(size, units, 'ecnn', label=MIMIC), L2_RATES),
+  )
+  return {name: constant(size, entry, rates) for name, (entry, rates) in found.items()}
+
+
+def followers(size: Size) -> dict[str, dict]:
+  """Figure 3: teachers of different accuracy, students of two widths."""
+  weak = {f'teacher_{units}': dnn(size, units) for units in size.teachers}
+  return weak | {
+    f'follows_{teacher}_{units}': mimic(size, units, teacher, label=f'of {teacher}')
+    for teacher in teachers(size)
+    for units in size.students
+  }
+
+
+def teachers(size: Size) -> tuple[str, ...]:
+  return (*(f'teacher_{units}' for units in size.teachers), 'cnn', 'ecnn')
+
+
+def cnn(size: Size, label: str, kernel_size: int) -> dict:
+  model = notation.parse(size.cnn) | dict(kernel_size=kernel_size, dropout=size.dropout)
+  return trained(size, label, model, DEEP_RATES) | dict(seeds=size.cnn_seeds)
+
+
+def dnn(size: Size, units: int) -> dict:
+  model = dict(name='dnn', hidden=(units,) * 3, **dropouts(size))
+  return trained(size, f'DNN-{notation.width_name(units)}', model, DEEP_RATES)
+
+
+def snn(size: Size, units: int, **model: Any) -> dict:
+  model = dict(name='shallow', hidden=units, **model)
+  with_dropout = ', dropout' if model.get('dropout') else ''
+  name = notation.wide_name(units, model.get('bottleneck', 0))
+  return trained(size, f'SNN-{name}{with_dropout}', model, per_unit(model, LABEL_RATES))
+
+
+def mimic(size: Size, units: int, teacher: str, *, label: str) -> dict:
+  """No dropout, no other regularisation, as in the paper."""
+  model = dict(name='shallow', hidden=units, bottleneck=size.rank)
+  label = f'{label}-{notation.width_name(units)}'
+  entry = trained(size, label, model, per_unit(model, L2_RATES))
+  return entry | dict(targets=teacher, loss=dict(name='logit_l2'))
+
+
+def constant(size: Size, entry: dict, rates: Rates) -> dict:
+  """The same net at the lower rate, constant, its last step kept."""
+  rate = min(per_unit(entry['model'], rates))
+  return entry | dict(
+    optimizer=entry['optimizer'] | dict(schedule='constant', learning_rate=rate),
+    search={},
+    num_steps=CURVE_EPOCHS * size.epoch,
+    select='last',
+  )
+
+
+def trained(size: Size, label: str, model: Mapping[str, Any], rates: Sequence[float]) -> dict:
+  return dict(
+    label=label,
+    model=dict(model),
+    seeds=size.seeds,
+    search=dict(optimizer=dict(learning_rate=tuple(rates))),
+    optimizer=dict(warmup_steps=size.epoch),
+    batch_size=size.batch_size,
+    num_steps=size.epochs * size.epoch,
+    steps_per_call=size.steps_per_call,
+    evaluate_every_steps=size.epoch,
+    checkpoint_every_steps=size.epoch,
+  )
+
+
+def dropouts(size: Size) -> dict[str, float]:
+  return dict(dropout=size.dropout, input_dropout=size.input_dropout)
+
+
+def per_unit(model: Mapping[str, Any], rates: Rates) -> tuple[float, ...]:
+  rank = model.get('bottleneck', 0)
+  units = max(model['hidden'], 500, rates.by_rank / rank if rank else 0)
+  return tuple(rate / units for rate in rates.values)
+
+
+def smoke(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+  """A few steps on a few utterances, one learning rate."""
+  config.data.max_utterances = 8
+  config.logits.batch_size = 64
+  config.evaluation.decoding.update(acoustic=(0.3, 1.0), lm=(1.0,), insertion=(0.0,))
+  for entry in config.networks.values():
+    entry.num_steps = min(entry.num_steps, 60)
+    if entry.search:
+      entry.optimizer.learning_rate = entry.search.optimizer.learning_rate[0]
+      entry.search = ml_collections.ConfigDict()
+  return config

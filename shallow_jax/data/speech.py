@@ -1,0 +1,241 @@
+"""Speech as a data set of frames: TIMIT, its free sample, any corpus with aligned phones.
+
+A frame is classified as one of the three states of a label, from the 15 frames around it (Mohamed
+et al. 2012, "Acoustic modeling using deep belief networks"; Ba & Caruana 2014, section 3). States
+are thirds of the corpus's segments.
+"""
+
+from collections.abc import Mapping
+import dataclasses
+import functools
+import hashlib
+import itertools
+import logging
+import os
+import pathlib
+from typing import Any
+
+import numpy as np
+import tqdm
+
+from shallow_jax import storage
+from shallow_jax.data import dataset
+from shallow_jax.data import frames
+from shallow_jax.data import preprocessing
+from shallow_jax.data import transfer
+from shallow_jax.speech import alignment
+from shallow_jax.speech import audio
+from shallow_jax.speech import context
+from shallow_jax.speech import corpus
+from shallow_jax.speech import feature_cache
+from shallow_jax.speech import features
+from shallow_jax.speech import hmm
+from shallow_jax.speech import phones
+from shallow_jax.speech import recognition
+from shallow_jax.speech import utterances
+
+_log = logging.getLogger(__name__)
+
+_POOL_SUFFIXES = ('.wav', '.flac', '.sph')
+_REQUIRED = {  # of data.name 'speech'
+  'data_dir': 'a folder of recordings',
+  'phone_map': f'a file or one of {", ".join(phones.BUILT_IN)}',
+  'split_file': 'a file of lines `name split`',
+}
+
+
+def load(config: Mapping[str, Any], constants: pathlib.Path | None = None) -> dataset.Dataset:
+  """Load a corpus as frames, and perhaps a pool of recordings without phones.
+
+  Raises:
+    DataError: a key is missing or asks for what frames can't do, or the recordings are wrong.
+  """
+  _check(config)
+  found = _smaller(_READERS[config['name']](config), config['max_utterances'])
+  recordings = _labelled_recordings(found, config)
+  frames.check(recordings.values())
+  splits, spoken = {}, {}
+  for name, rows in found.splits.items():
+    splits[name], spoken[name] = _split(rows, recordings, found.phones)
+  notes = {**found.notes, 'utterances': {name: len(rows) for name, rows in found.splits.items()}}
+  if config['pool_dir']:
+    pool, counts = _clean(_pool(config), found, recordings)
+    splits['unlabelled'] = frames.split(pool, labels=None)
+    notes |= {'pool': f'recordings in {config["pool_dir"]}', **counts}
+    notes['utterances']['unlabelled'] = len(pool)
+  settings = {**config['preprocessing'], 'features': features.SETTINGS}
+  return dataset.Dataset(
+    name=config['name'],
+    class_names=tuple(
+      f'{label}_{state}' for label in found.phones.labels for state in range(hmm.STATES_PER_LABEL)
+    ),
+    splits=transfer.derive(config['sets'], splits),
+    preprocessing=settings,
+    constants=preprocessing.fit(settings, splits['train'], constants),
+    inputs=functools.partial(preprocessing.inputs_without_views, settings),
+    input_shape=(context.FRAMES, features.DIMENSION),
+    notes=notes,
+    view_fingerprint={},
+    recognition=recognition.Recognition(found.phones, spoken),
+  )
+
+
+def _check(config: Mapping[str, Any]) -> None:
+  if config['name'] == 'speech':
+    for key, expected in _REQUIRED.items():
+      if not config[key]:
+        raise dataset.DataError(f"data.{key} is '', expected {expected}")
+  if config['preprocessing']['name'] != 'standardise':
+    raise dataset.DataError(
+      f'data.preprocessing.name is {config["preprocessing"]["name"]!r}, expected standardise: '
+      'the others are for images'
+    )
+  if config['max_utterances'] < 0:
+    raise dataset.DataError(
+      f'data.max_utterances is {config["max_utterances"]}, expected 0 or more'
+    )
+  for name, entry in config['sets'].items():
+    if entry['without_class'] >= 0 or entry['size'] or entry['munge'] is not None:
+      raise dataset.DataError(
+        f'data.sets.{name}: size, without_class and munge would take frames out of their '
+        'recordings, expected `of` alone'
+      )
+    if len(set(entry['of'])) < len(entry['of']):
+      raise dataset.DataError(f'data.sets.{name}.of is {entry["of"]!r}, expected each set once')
+
+
+def _timit(config: Mapping[str, Any]) -> corpus.Corpus:
+  return corpus.timit(config['data_dir'], skip_bad=config['skip_bad'])
+
+
+def _timit_sample(config: Mapping[str, Any]) -> corpus.Corpus:
+  return corpus.sample(config['data_dir'], config['split_seed'], skip_bad=config['skip_bad'])
+
+
+def _folder(config: Mapping[str, Any]) -> corpus.Corpus:
+  return corpus.folder(
+    config['data_dir'],
+    phones.load(config['phone_map']),
+    config['split_file'],
+    alignment_dir=config['alignment_dir'] or None,
+    skip_bad=config['skip_bad'],
+  )
+
+
+_READERS = {'timit': _timit, 'timit_sample': _timit_sample, 'speech': _folder}
+
+
+def _smaller(found: corpus.Corpus, count: int) -> corpus.Corpus:
+  """At most `count` utterances of each split, 0: all. A smaller number's lie in a larger's."""
+  if not count:
+    return found
+
+  def some(rows: tuple[corpus.Utterance, ...]) -> tuple[corpus.Utterance, ...]:
+    drawn = sorted(rows, key=lambda row: hashlib.sha256(row.name.encode()).digest())
+    return tuple(sorted(drawn[:count], key=lambda row: row.name))
+
+  return dataclasses.replace(
+    found, splits={name: some(rows) for name, rows in found.splits.items()}
+  )
+
+
+def _labelled_recordings(
+  found: corpus.Corpus, config: Mapping[str, Any]
+) -> dict[str, frames.Recording]:
+  """By the utterance's name. All splits are one cache, so that the sample's rotations share it."""
+  rows = itertools.chain.from_iterable(found.splits.values())
+  paths = {row.name: row.audio for row in sorted(rows, key=lambda row: row.name)}
+  return {each.name: each for each in _recordings(paths, config, resample=False)}
+
+
+def _recordings(
+  paths: Mapping[str, pathlib.Path], config: Mapping[str, Any], *, resample: bool
+) -> list[frames.Recording]:
+  """Recordings with their features, which are computed once and kept on disk."""
+  wanted = {**feature_cache.key(paths), 'resample': resample}
+  folder = _cache_dir(config) / storage.sha256_json(wanted)[:16]
+
+  def compute() -> feature_cache.Features:
+    _log.info('features of %d recordings: computed once, kept in %s', len(paths), folder)
+    bar = tqdm.tqdm(paths.values(), desc='features', unit='recording', disable=None, leave=False)
+    return feature_cache.extract(bar, functools.partial(audio.read, resample=resample))
+
+  found = feature_cache.cached(folder, wanted, compute)
+  values = np.split(found.values, found.offsets[1:-1])
+  return [frames.Recording(*row) for row in zip(paths, found.sha256, values, strict=True)]
+
+
+def _cache_dir(config: Mapping[str, Any]) -> pathlib.Path:
+  if config['cache_dir']:
+    return pathlib.Path(config['cache_dir']).expanduser()
+  caches = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
+  return pathlib.Path(caches).expanduser() / 'shallow_jax'
+
+
+def _split(
+  rows: tuple[corpus.Utterance, ...],
+  recordings: Mapping[str, frames.Recording],
+  phone_map: phones.PhoneMap,
+) -> tuple[dataset.Split, recognition.Utterances]:
+  rows = tuple(sorted(rows, key=lambda row: recordings[row.name].key))
+  its_recordings = [recordings[row.name] for row in rows]
+  labels, transcriptions = [], []
+  for row, recording in zip(rows, its_recordings, strict=True):
+    segments = utterances.segments(row, phone_map)
+    transcription = utterances.transcription(segments, phone_map)
+    timed = [
+      (segment.start, segment.end, label)
+      for segment, label in zip(segments, transcription, strict=True)
+    ]
+    labels.append(alignment.uniform(timed, len(recording.features)))
+    transcriptions.append(np.array(transcription, np.int32))
+  return frames.split(its_recordings, labels), recognition.Utterances(
+    names=tuple(row.name for row in rows),
+    speakers=tuple(row.speaker for row in rows),
+    offsets=np.cumsum([0, *map(len, labels)], dtype=np.int64),
+    transcriptions=tuple(transcriptions),
+  )
+
+
+def _pool(config: Mapping[str, Any]) -> list[frames.Recording]:
+  """Every recording in a folder and in the folders inside of it, of any rate, by path."""
+  root = pathlib.Path(config['pool_dir']).expanduser()
+  found = sorted(path for path in root.rglob('*') if path.suffix.lower() in _POOL_SUFFIXES)
+  if not found:
+    raise dataset.DataError(
+      f'data.pool_dir: {root} holds no recording, expected {", ".join(_POOL_SUFFIXES)}'
+    )
+  return _recordings(
+    {path.relative_to(root).as_posix(): path for path in found}, config, resample=True
+  )
+
+
+def _clean(
+  pool: list[frames.Recording],
+  found: corpus.Corpus,
+  recordings: Mapping[str, frames.Recording],
+) -> tuple[list[frames.Recording], dict[str, Any]]:
+  """The pool in the order of keys, without recordings that the corpus has, sample for sample.
+
+  Returns:
+    The rest, and the counts that `transfer.clean_pool` gives of images, here of recordings.
+  """
+  split_of = {recordings[row.name].key: name for name, rows in found.splits.items() for row in rows}
+  rest: dict[str, frames.Recording] = {}
+  dropped = dict.fromkeys([*found.splits, 'unlabelled'], 0)
+  for recording in pool:
+    split = split_of.get(recording.key) or ('unlabelled' if recording.key in rest else None)
+    if split is None:
+      rest[recording.key] = recording
+    else:
+      dropped[split] += 1
+  if not rest:
+    raise dataset.DataError(
+      f'the pool has {len(pool):,} recordings and all stand in train, validation or test, '
+      'expected some that do not'
+    )
+  frames.check(rest.values())
+  return [rest[key] for key in sorted(rest)], {
+    'leaks_dropped': {name: dropped[name] for name in ('validation', 'test')},
+    'duplicates_dropped': {name: dropped[name] for name in ('train', 'unlabelled')},
+  }

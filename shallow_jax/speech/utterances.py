@@ -1,0 +1,139 @@
+"""What every corpus is: utterances with their phones, in splits, each looked at once on loading."""
+
+from collections.abc import Iterable, Mapping, Sequence
+import dataclasses
+import itertools
+import pathlib
+from typing import Any
+
+from shallow_jax import errors
+from shallow_jax.speech import alignment_files
+from shallow_jax.speech import audio
+from shallow_jax.speech import phones
+
+SPLITS = ('train', 'validation', 'test')
+
+
+@dataclasses.dataclass(frozen=True)
+class Utterance:
+  """One recording and the file that has its phones.
+
+  Attributes:
+    name: unique in the corpus, lower case: falk0_sx186.
+    speaker: falk0.
+    sentence: what is said; the same for all who say it: sx186.
+    audio: the recording.
+    alignment: a file that `alignment_files` reads.
+  """
+
+  name: str
+  speaker: str
+  sentence: str
+  audio: pathlib.Path
+  alignment: pathlib.Path
+
+
+@dataclasses.dataclass(frozen=True)
+class Corpus:
+  """Utterances sorted by name in SPLITS, 'validation' being the dev set.
+
+  Attributes:
+    splits: by name.
+    phones: the labels of the alignments.
+    notes: `skipped`, a line on each file that was; `shared_sentences`, by pair of splits; and what
+      the reader adds.
+  """
+
+  splits: dict[str, tuple[Utterance, ...]]
+  phones: phones.PhoneMap
+  notes: dict[str, Any]
+
+
+class Skipped:
+  """What to do about a bad file: raise, or note it and go on without it."""
+
+  def __init__(self, *, skip_bad: bool) -> None:
+    self._skip_bad = skip_bad
+    self.files: dict[str, str] = {}
+
+  def refuse(self, path: pathlib.Path, line: str) -> None:
+    """Raise DataError with `line`, or note it for the file at `path`."""
+    if not self._skip_bad:
+      raise errors.DataError(line)
+    self.files[str(path)] = line
+
+
+def segments(utterance: Utterance, phone_map: phones.PhoneMap) -> list[alignment_files.Segment]:
+  """Return an utterance's phones, one right after another over all of its samples.
+
+  Raises:
+    DataError: the audio or the alignment is wrong, or has a phone that the map lacks.
+  """
+  found = alignment_files.read(
+    utterance.alignment, audio.num_samples(utterance.audio), utterance.audio.stem
+  )
+  for segment in found:
+    if segment.phone not in phone_map.index:
+      raise errors.DataError(
+        f'{utterance.alignment}: phone {segment.phone!r} at sample {segment.start:,} is not one '
+        f'of the {len(phone_map.labels)} labels of the phone map'
+      )
+  return found
+
+
+def transcription(
+  found: Iterable[alignment_files.Segment], phone_map: phones.PhoneMap
+) -> list[int]:
+  """Return the indices of the segments' labels."""
+  return [phone_map.index[segment.phone] for segment in found]
+
+
+def build(
+  splits: Mapping[str, Iterable[Utterance]],
+  phone_map: phones.PhoneMap,
+  skipped: Skipped,
+  notes: Mapping[str, Any],
+) -> Corpus:
+  """Return a corpus of which every utterance's header and phones have been read.
+
+  Raises:
+    DataError: the first bad file, unless `skipped` notes those; a split that is empty.
+  """
+  checked = {
+    name: tuple(
+      utterance
+      for utterance in sorted(splits[name], key=lambda utterance: utterance.name)
+      if _is_good(utterance, phone_map, skipped)
+    )
+    for name in SPLITS
+  }
+  empty = [name for name, rows in checked.items() if not rows]
+  if empty:
+    reasons = f'; skipped {len(skipped.files)}, as {line}' if (line := _first(skipped)) else ''
+    raise errors.DataError(f'no utterance for {", ".join(empty)}{reasons}')
+  shared = shared_sentences(checked)
+  return Corpus(
+    checked, phone_map, {**notes, 'skipped': dict(skipped.files), 'shared_sentences': shared}
+  )
+
+
+def _is_good(utterance: Utterance, phone_map: phones.PhoneMap, skipped: Skipped) -> bool:
+  try:
+    segments(utterance, phone_map)
+  except errors.DataError as error:
+    skipped.refuse(utterance.audio, str(error))
+    return False
+  return True
+
+
+def _first(skipped: Skipped) -> str:
+  return next(iter(skipped.files.values()), '')
+
+
+def shared_sentences(splits: Mapping[str, Sequence[Utterance]]) -> dict[str, int]:
+  """Return how many sentences two splits have in common: {'train/validation': 0, ...}."""
+  spoken = {name: {row.sentence for row in rows} for name, rows in splits.items()}
+  return {
+    f'{one}/{other}': len(spoken[one] & spoken[other])
+    for one, other in itertools.combinations(spoken, 2)
+  }

@@ -1,1 +1,1 @@
-"""Speech: recordings and phones to features and labels, and a net's scores to a phone error rate."""
+"""Speech: recordings and phones to features and labels, a net's scores to a phone error rate."""

@@ -335,18 +335,18 @@ def _problem(
     validation,
     seed=seed,
     target_statistics=statistics,
-    initial_params=_initial_params(experiment, entry, seed),
+    start=_start(experiment, entry, seed),
   )
 
 
-def _initial_params(
+def _start(
   experiment: experiment_lib.Experiment, entry: Mapping[str, Any], seed: int
-) -> Any:
+) -> models.Variables | None:
   if not entry['init']:
     return None
   members = experiment.members(entry['init'])
   name, which = members[seed % len(members)]
-  return experiment_lib.load_member(experiment, name, which).variables['params']
+  return experiment_lib.load_member(experiment, name, which).variables
 
 
 def _described(outcome: train.Outcome) -> str:

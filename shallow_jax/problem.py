@@ -48,7 +48,7 @@ def build(
   *,
   seed: int = 0,
   target_statistics: Statistics | None = None,
-  initial_params: Any = None,
+  start: models.Variables | None = None,
 ) -> Problem:
   """Builds and initialises an entry's model for `train.fit`.
 
@@ -59,7 +59,7 @@ def build(
     validation: as in Problem.
     seed: draws the initial weights, the order of examples and the dropout.
     target_statistics: mean and std [classes] of the targets over the transfer set, for logit L2.
-    initial_params: weights to start from instead of drawn ones.
+    start: weights and running statistics to start from instead of drawn ones.
 
   Raises:
     dataset.DataError: targets or labels of another length than the inputs, or not finite.
@@ -71,8 +71,8 @@ def build(
   output = output_transform(entry, examples, num_classes, target_statistics)
   key = jax.random.fold_in(jax.random.key(seed), 0)
   initial = models.init(module, key, dataset.input_shape, output)
-  if initial_params is not None:
-    initial['params'] = initial_params
+  if start is not None:
+    initial |= {name: start[name] for name in ('params', 'batch_stats')}
   return Problem(entry, module, initial, dataset, examples, validation, seed)
 
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 
+import jax
 import numpy as np
 import pytest
 
@@ -261,6 +262,20 @@ def test_a_student_starts_from_anothers_weights(tmp_path):
   members = [experiment_lib.load_member(experiment, name, 0) for name in ('shallow', 'mimic')]
   kernels = [member.variables['params']['Output_0']['output']['kernel'] for member in members]
   np.testing.assert_allclose(*kernels, atol=1e-6)
+
+
+def test_a_net_with_batch_norm_goes_on_with_its_running_statistics(copy):
+  again = dict(tiny().networks.cnn.to_dict(), init='cnn', seeds=1, num_steps=1)
+  again['optimizer'] |= dict(learning_rate=1e-12)
+  config = tiny(again=again)
+  pipeline.run(config, copy, only=['again'], stage='train')
+  experiment = pipeline.prepare(defaults.plain(config), copy, only=['again'])
+  before, after = (
+    experiment_lib.load_member(experiment, name, 0).variables['batch_stats']
+    for name in ('cnn', 'again')
+  )
+  mean, goes_on = (jax.tree.leaves(each)[0] for each in (before, after))
+  assert np.abs(goes_on - mean).max() < 0.1 * np.abs(mean).max()
 
 
 def test_splits_are_pooled(tmp_path):

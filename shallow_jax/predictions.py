@@ -7,7 +7,6 @@ A network that was evaluated before these files were written has none, and is co
 """
 
 from collections.abc import Mapping, Sequence
-import io
 import pathlib
 from typing import Any
 
@@ -100,9 +99,7 @@ def _pair(a: np.ndarray, b: np.ndarray) -> dict[str, Any]:
 
 
 def _write(path: pathlib.Path, array: np.ndarray) -> None:
-  buffer = io.BytesIO()
-  np.save(buffer, array.astype(np.int16), allow_pickle=False)
-  storage.write_bytes(path, buffer.getvalue())
+  storage.write_array(path, array.astype(np.int16))
 
 
 def _read(path: pathlib.Path) -> np.ndarray:

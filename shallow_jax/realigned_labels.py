@@ -10,7 +10,6 @@ validation's, are against the corpus's segments in thirds.
 
 from collections.abc import Iterator, Mapping
 import dataclasses
-import io
 import logging
 import math
 import pathlib
@@ -83,9 +82,7 @@ def store(experiment: experiment_lib.Experiment, aligner: str) -> None:
     aligned[name], kept[name] = _aligned(experiment, aligner, name, before[name], model)
   folder.mkdir(parents=True, exist_ok=True)
   for name, labels in aligned.items():
-    buffer = io.BytesIO()
-    np.save(buffer, labels, allow_pickle=False)
-    storage.write_bytes(folder / f'{name}.npy', buffer.getvalue())
+    storage.write_array(folder / f'{name}.npy', labels)
   done = _statistics(experiment, before['train'], aligned['train'], kept)
   manifest = {
     'version': _VERSION,

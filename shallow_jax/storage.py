@@ -4,7 +4,7 @@ A file is written under another name, synced, renamed, and its folder synced: wh
 a crash, a kill or a full disk sees the old content or the new one, never a part.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 import contextlib
 import dataclasses
 import errno
@@ -39,20 +39,32 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
   Raises:
     StorageError: with path and size, after the temporary file was removed; what was there stays.
   """
+  _replace(path, lambda file: file.write(data), len(data))
+
+
+def write_array(path: str | os.PathLike[str], array: np.ndarray) -> None:
+  """Replace the .npy file at `path` as `write_bytes` does, without a copy of the array in memory.
+
+  Raises:
+    StorageError: as `write_bytes` does.
+  """
+  _replace(path, lambda file: np.save(file, array, allow_pickle=False), array.nbytes)
+
+
+def _replace(path: str | os.PathLike[str], write: Callable[[IO[bytes]], object], size: int) -> None:
   path = pathlib.Path(path)
   partial = path.with_name(f'.{path.name}.{secrets.token_hex(8)}.partial')
   try:
     with _opened_partial(partial) as file:
-      file.write(data)
+      write(file)
       file.flush()
       os.fsync(file.fileno())
       # The order matters: renamed before it is synced, the file may be empty after a power cut.
       os.replace(partial, path)
     _sync_folder(path.parent)
   except OSError as error:
-    raise StorageError(
-      f'{path}: {len(data):,} bytes could not be written: {error.strerror}'
-    ) from error
+    reason = error.strerror or error  # np.save's has no strerror
+    raise StorageError(f'{path}: {size:,} bytes could not be written: {reason}') from error
   finally:
     _remove_if_there(partial)
 

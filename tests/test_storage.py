@@ -78,6 +78,17 @@ def test_a_full_disk(tmp_path):
   assert (tmp_path / 'a').read_bytes() == b'old'
 
 
+def test_an_array_that_the_disk_has_no_room_for(tmp_path):
+  storage.write_array(tmp_path / 'a.npy', np.arange(3))
+  code = 'import sys, numpy as np; from shallow_jax import storage\n'
+  code += 'storage.write_array(sys.argv[1], np.zeros(100_000))'
+  done = run_python(code, str(tmp_path / 'a.npy'), shell_limit='100')
+  assert f'{tmp_path / "a.npy"}: 800,000 bytes could not be written: ' in done.stderr
+  assert not done.stderr.strip().endswith('None')
+  np.testing.assert_array_equal(np.load(tmp_path / 'a.npy'), np.arange(3))
+  assert [path.name for path in tmp_path.iterdir()] == ['a.npy']
+
+
 def test_what_a_killed_writer_leaves_is_removed(tmp_path):
   (tmp_path / 'deep').mkdir()
   storage.write_bytes(tmp_path / 'deep' / 'a', b'old')

@@ -202,10 +202,11 @@ def write_tones(path, phones, rng, length=1600):
 @pytest.mark.slow
 @pytest.mark.parametrize('name', ['timit_table1', 'timit_figures'])
 def test_the_smoke_variant_learns(name, tmp_path, sample_folder):
-  """Each network recognises better than one that always says the same, in 60 steps."""
+  """In 60 steps each network beats the commonest state, 2 of 15 of the frames."""
   config = test_configs.load(name).get_config('sample,smoke')
   config.data.update(data_dir=str(sample_folder), cache_dir=str(tmp_path / 'cache'))
   results = pipeline.run(config, tmp_path / 'run')
   for network, entry in results['networks'].items():
     if not network.startswith('teacher_') and not network.startswith('follows_'):
-      assert entry['metrics']['test']['per']['mean'] < 50, network
+      assert entry['metrics']['test']['error']['mean'] < 75, network
+      assert entry['metrics']['test']['per']['mean'] < 100, network

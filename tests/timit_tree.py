@@ -1,5 +1,7 @@
 """A made-up corpus in TIMIT's layout with TIMIT's 630 speakers, and recordings of any kind.
 
+  python tests/timit_tree.py FOLDER     with recordings as long as TIMIT's, to try the full size on
+
 Real are the speakers' names and parts, and which SX sentences the test speakers say (a speaker says
 n, n + 90, ..., n + 360; 7 speakers say the same). Made up are the dialect regions, the SI
 sentences, the SX sentences of train, the sound and the phones.
@@ -9,6 +11,7 @@ import itertools
 import os
 import pathlib
 import struct
+import sys
 
 import numpy as np
 
@@ -43,6 +46,8 @@ _TEST_SPEAKERS = {
 }
 TEST_SPEAKERS = {name: first for first, names in _TEST_SPEAKERS.items() for name in names.split()}
 LENGTHS = (800, 960, 1130, 1280)  # samples; the recordings take turns
+# Of TIMIT's mean, 304.3 frames: 1.12 million of train.
+REAL_LENGTHS = tuple(400 + 160 * (frames - 1) for frames in (150, 210, 260, 300, 340, 390, 480))
 
 
 def train_speakers():
@@ -132,3 +137,31 @@ def named(suffix, cased):
   """WAV, PHN and WAV.wav, as the copies have it that hold both."""
   first, dot, rest = suffix.partition('.')
   return cased(first) + dot + rest
+
+
+def write_real_sizes(folder):
+  """The same tree with recordings as long as TIMIT's, no two of them the same: 620 MB."""
+  noise = samples(4_000_000)
+  for i, path in enumerate(sorted(write(folder).rglob('*.WAV'))):
+    length = REAL_LENGTHS[i % len(REAL_LENGTHS)]
+    replace(path, sphere(noise[500 * i :][:length]))
+    replace(path.with_suffix('.PHN'), many_phones(length, seed=i))
+
+
+def replace(path, data):
+  path.unlink()
+  path.write_bytes(data)
+
+
+def many_phones(length, seed, each=1280):
+  """Segments of 80 ms with phones drawn from TIMIT's 61, silence at both ends."""
+  lines = (LISTS.parent / 'phone_maps' / 'timit.map').read_text().splitlines()
+  labels = [line.split()[0] for line in lines if line and not line.startswith('#')]
+  starts = range(0, length - each + 1, each)
+  drawn = np.random.default_rng(seed).choice(labels, len(starts) - 2)
+  rows = zip(starts, [*starts[1:], length], ['h#', *drawn, 'h#'], strict=True)
+  return ''.join(f'{start} {end} {phone}\n' for start, end, phone in rows).encode()
+
+
+if __name__ == '__main__':
+  write_real_sizes(pathlib.Path(sys.argv[1]))

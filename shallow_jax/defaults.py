@@ -31,9 +31,9 @@ EXPERIMENT = dict(
   evaluation=dict(
     latency_batches=(1, 32, 256),  # examples a call; (): don't measure
     decoding=dict(  # of speech: values of which validation chooses (shallow_jax.speech.decoding)
-      acoustic=(0.3, 0.5, 0.7, 1.0),  # times a frame's log likelihood
+      acoustic=(0.2, 0.3, 0.5, 0.7, 1.0),  # times a frame's log likelihood
       lm=(0.5, 1.0, 2.0, 3.0, 4.0),  # times the bigram's log probability
-      insertion=(-4.0, -2.0, 0.0, 2.0, 4.0),  # nats for each phone
+      insertion=(-4.0, -2.0, 0.0, 2.0, 4.0, 6.0),  # nats for each phone
     ),
   ),
   report=dict(
@@ -141,7 +141,7 @@ DATA = {
   'speech': dict(
     SPEECH,
     phone_map='',  # timit, cmu_arctic, arpabet or a file (shallow_jax/speech/phones.py)
-    split_file='',  # lines `name split` (shallow_jax/speech/folder_corpus.py)
+    split_file='',  # cmu_arctic, librispeech or a file (shallow_jax/speech/split_files.py)
     alignment_dir='',  # a folder or one .mlf; '': beside the recordings
   ),
 }

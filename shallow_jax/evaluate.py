@@ -160,6 +160,7 @@ def _phone_scorer(experiment: experiment_lib.Experiment, network: str) -> PhoneS
     recognition=recognition,
     model=recognise.estimate(recognition, labels),
     grid=experiment.config['evaluation']['decoding'],
+    are_posteriors=graph.estimates_posteriors(experiment.networks, network),
   )
 
 

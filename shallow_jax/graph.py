@@ -49,6 +49,12 @@ def aligner(networks: Networks, name: str) -> str | None:
   )
 
 
+def estimates_posteriors(networks: Networks, name: str) -> bool:
+  """Whether a network's outputs are posteriors by what it was fitted to, rather than logits."""
+  members = networks[name]['ensemble'] or [name]
+  return all(networks[member]['loss']['name'] in losses.ON_ONE_HOT for member in members)
+
+
 def dependencies(entry: Mapping[str, Any]) -> list[str]:
   """The networks that must be finished before this one."""
   teacher = target(entry)

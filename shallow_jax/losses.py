@@ -12,6 +12,7 @@ import optax
 
 ON_LABELS = ('cross_entropy', 'label_l2')
 ON_LOGITS = ('logit_l2', 'kl', 'probability_l2', 'hard_cross_entropy', 'hard_l2')
+ON_ONE_HOT = ('label_l2', 'hard_l2')  # what learns from these gives posteriors, not logits
 NORMALISED = ('logit_l2', 'label_l2', 'hard_l2')
 
 

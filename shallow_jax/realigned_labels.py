@@ -156,15 +156,18 @@ def _aligned(
   num_kept = 0
   for first, last in _parts(utterances.offsets):
     offsets = utterances.offsets[first : last + 1]
-    logits = predict.logits(
+    outputs = predict.logits(
       nets,
       experiment.dataset,
       experiment.dataset.splits[name].arrays,
       batch_size=experiment.config['logits']['batch_size'],
       rows=np.arange(offsets[0], offsets[-1]),
     ).mean(axis=0)
+    log_posteriors = recognise.log_posteriors(
+      outputs, are_posteriors=graph.estimates_posteriors(experiment.networks, aligner)
+    )
     states, kept = realignment.realign(
-      recognise.by_utterance(recognise.log_softmax(logits), offsets - offsets[0]),
+      recognise.by_utterance(log_posteriors, offsets - offsets[0]),
       utterances.transcriptions[first:last],
       recognise.by_utterance(before[offsets[0] : offsets[-1]], offsets - offsets[0]),
       model,

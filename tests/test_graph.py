@@ -71,6 +71,14 @@ def test_target_and_dependencies(entry, target, needs):
   assert graph.dependencies(entry) == needs
 
 
+def test_nets_fitted_to_one_hot_labels_by_l2_give_posteriors_and_so_does_their_ensemble():
+  l2 = CNN | dict(loss=dict(name='label_l2'))
+  ensembles = dict(both=dict(ensemble=('l2', 'other')), l2s=dict(ensemble=('l2',)))
+  entries = networks(l2=l2, other=CNN, **ensembles)
+  found = {name: graph.estimates_posteriors(entries, name) for name in entries}
+  assert found == dict(l2=True, other=False, both=False, l2s=True)
+
+
 def test_a_cycle_is_spelled_out():
   def student_of(name):
     return STUDENT | dict(targets=name)

@@ -114,6 +114,21 @@ def test_the_boundary_is_the_silence_that_begins_utterances():
   assert PHONES.labels[recognise.boundary(RECOGNITION)] == 'h#'
 
 
+def test_outputs_fitted_to_one_hot_labels_are_posteriors():
+  rng = np.random.default_rng(2)
+  smooth = {name: 0.4 * np.eye(12)[LABELS[name]] + 0.05 for name in SETS}
+  outputs = {name: rows + rng.normal(0, 0.1, rows.shape) for name, rows in smooth.items()}
+  as_posteriors, as_logits = (
+    rates(recognise.recognise(outputs, RECOGNITION, MODEL, ONE, are_posteriors=choice))[0]
+    for choice in (True, False)
+  )
+  assert as_posteriors < as_logits
+  rows = np.array([[0.7, 0.3, -0.2]])
+  np.testing.assert_allclose(
+    np.exp(recognise.log_posteriors(rows, are_posteriors=True)), [[0.7, 0.3, 0.0]], atol=2e-4
+  )
+
+
 def test_log_softmax_is_one_over_the_states():
   logits = np.random.default_rng(0).normal(0, 50, (7, 12))
   np.testing.assert_allclose(np.exp(recognise.log_softmax(logits)).sum(axis=1), 1.0, rtol=1e-5)

@@ -15,11 +15,12 @@ Variants, alone or together:
 
 from collections.abc import Mapping, Sequence
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any
 
 import ml_collections
 
 from shallow_jax import defaults
+from shallow_jax import learning_rates
 from shallow_jax.models import notation
 
 VARIANTS = ('sample', 'smoke')
@@ -114,25 +115,6 @@ ROTATIONS = tuple(range(8))
 KERNEL_SIZES = (8, 5, 11)  # bands
 SNN, DNN, MIMIC = 'SNN on labels', 'DNN on labels', 'SNN-MIMIC'
 CURVE_EPOCHS = 14  # Figure 2's
-
-DEEP_RATES = (0.01, 0.03)  # 0.1 does not learn
-
-
-class Rates(NamedTuple):
-  """Learning rates of shallow nets, times their hidden units.
-
-  The largest stable rate falls as 1 / H, but not without limit to narrow nets: below 500 units, and
-  below `by_rank` / rank with a bottleneck, other layers bound it. From 300 steps on the sample (500
-  units, without and with rank 32): at three to four times the larger rate they diverge. How the
-  bound goes with the rank is an estimate.
-  """
-
-  values: tuple[float, ...]
-  by_rank: float
-
-
-LABEL_RATES = Rates((6.0, 20.0), by_rank=64_000)
-L2_RATES = Rates((3.0, 10.0), by_rank=320_000)
 
 # Accuracy in per cent, read off Figure 1, of the nets of FULL.
 PAPER = {
@@ -229,10 +211,10 @@ def curves(size: Size) -> dict[str, dict]:
   """Figure 2: at a constant rate and without selection; and the mimic's net on labels."""
   units, rank = size.curves, size.rank
   found = dict(
-    long_snn=(snn(size, units), LABEL_RATES),
-    long_snn_dropout=(snn(size, units, **dropouts(size)), LABEL_RATES),
-    long_control=(snn(size, units, bottleneck=rank), LABEL_RATES),
-    long_mimic=(mimic(size, units, 'ecnn', label=MIMIC), L2_RATES),
+    long_snn=(snn(size, units), learning_rates.LABELS_ON_SPEECH),
+    long_snn_dropout=(snn(size, units, **dropouts(size)), learning_rates.LABELS_ON_SPEECH),
+    long_control=(snn(size, units, bottleneck=rank), learning_rates.LABELS_ON_SPEECH),
+    long_mimic=(mimic(size, units, 'ecnn', label=MIMIC), learning_rates.L2_ON_SPEECH),
   )
   return {name: constant(size, entry, rates) for name, (entry, rates) in found.items()}
 
@@ -253,32 +235,34 @@ def teachers(size: Size) -> tuple[str, ...]:
 
 def cnn(size: Size, label: str, kernel_size: int) -> dict:
   model = notation.parse(size.cnn) | dict(kernel_size=kernel_size, dropout=size.dropout)
-  return trained(size, label, model, DEEP_RATES) | dict(seeds=size.cnn_seeds)
+  return trained(size, label, model, learning_rates.DEEP_ON_SPEECH) | dict(seeds=size.cnn_seeds)
 
 
 def dnn(size: Size, units: int) -> dict:
   model = dict(name='dnn', hidden=(units,) * 3, **dropouts(size))
-  return trained(size, f'DNN-{notation.width_name(units)}', model, DEEP_RATES)
+  return trained(size, f'DNN-{notation.width_name(units)}', model, learning_rates.DEEP_ON_SPEECH)
 
 
 def snn(size: Size, units: int, **model: Any) -> dict:
   model = dict(name='shallow', hidden=units, **model)
   with_dropout = ', dropout' if model.get('dropout') else ''
   name = notation.wide_name(units, model.get('bottleneck', 0))
-  return trained(size, f'SNN-{name}{with_dropout}', model, per_unit(model, LABEL_RATES))
+  return trained(
+    size, f'SNN-{name}{with_dropout}', model, learning_rates.LABELS_ON_SPEECH.of(model)
+  )
 
 
 def mimic(size: Size, units: int, teacher: str, *, label: str) -> dict:
   """No dropout, no other regularisation, as in the paper."""
   model = dict(name='shallow', hidden=units, bottleneck=size.rank)
   label = f'{label}-{notation.width_name(units)}'
-  entry = trained(size, label, model, per_unit(model, L2_RATES))
+  entry = trained(size, label, model, learning_rates.L2_ON_SPEECH.of(model))
   return entry | dict(targets=teacher, loss=dict(name='logit_l2'))
 
 
-def constant(size: Size, entry: dict, rates: Rates) -> dict:
+def constant(size: Size, entry: dict, rates: learning_rates.Shallow) -> dict:
   """The same net at the lower rate, constant, its last step kept."""
-  rate = min(per_unit(entry['model'], rates))
+  rate = min(rates.of(entry['model']))
   return entry | dict(
     optimizer=entry['optimizer'] | dict(schedule='constant', learning_rate=rate),
     search={},
@@ -304,12 +288,6 @@ def trained(size: Size, label: str, model: Mapping[str, Any], rates: Sequence[fl
 
 def dropouts(size: Size) -> dict[str, float]:
   return dict(dropout=size.dropout, input_dropout=size.input_dropout)
-
-
-def per_unit(model: Mapping[str, Any], rates: Rates) -> tuple[float, ...]:
-  rank = model.get('bottleneck', 0)
-  units = max(model['hidden'], 500, rates.by_rank / rank if rank else 0)
-  return tuple(rate / units for rate in rates.values)
 
 
 def smoke(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:

@@ -21,6 +21,7 @@ GROUND = (
   'size_factor',
   'errors',
   'target_names',
+  'learning_rates',
 )
 # One step up: these use storage alone.
 ON_STORAGE = ('checkpoint', 'logit_manifest', 'run_guard', 'curves')

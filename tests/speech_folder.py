@@ -5,7 +5,7 @@ import timit_tree
 
 from shallow_jax import defaults
 
-FRAMES = {'anna': (1, 20, 4, 9), 'bert': (5, 16), 'carl': (15, 3)}  # of each speaker's recordings
+FRAMES = {'anna': (3, 20, 4, 9), 'bert': (5, 16), 'carl': (15, 3)}  # of each speaker's recordings
 SPLITS = {'anna': 'train', 'bert': 'validation', 'carl': 'test'}
 LABELS = ('h#', 'a', 'b')
 

@@ -109,7 +109,7 @@ def test_chosen_rows_are_predicted_with_their_neighbours(speech):
 
 def test_each_dimension_is_standardised_by_the_frames_of_train(speech):
   frame = speech.splits['train'].arrays['input'].astype(np.float64)
-  assert frame.shape == (34, 123)
+  assert frame.shape == (36, 123)
   np.testing.assert_allclose(speech.constants['mean'], frame.mean(axis=0), rtol=1e-5, atol=1e-5)
   np.testing.assert_allclose(speech.constants['std'], frame.std(axis=0), rtol=1e-5)
   raw = {'input': jnp.asarray(windows(speech, 'test'))}
@@ -164,7 +164,7 @@ def test_a_set_of_several_has_the_inputs_of_each(speech):
   found = dataset.take_views(both, rows, np.zeros_like(rows))['input']
   known = windows_by_id(speech, 'train')
   its = [i for i, row in enumerate(both['id'].tolist()) if tuple(row) in known]
-  assert len(its) == 34 < len(rows)
+  assert len(its) == 36 < len(rows)
   for i in its:
     np.testing.assert_array_equal(found[i], known[tuple(both['id'][i].tolist())])
   assert set(both['label']) == {dataset.UNKNOWN}
@@ -303,6 +303,74 @@ def test_timit_that_is_not_there_is_explained(tmp_path):
   assert refused(defaults.plain(complete)['data']) == 'rotation is 8, expected 0 to 7'
 
 
+def write_nan(path):
+  soundfile.write(path, np.full(800, np.nan), 16_000, subtype='FLOAT', format='WAV')
+
+
+def write_cut_short(path):
+  soundfile.write(path, timit_tree.samples(8000), 16_000, format='FLAC')
+  path.write_bytes(path.read_bytes()[:9000])
+
+
+def write_empty(path):
+  path.write_bytes(b'')
+
+
+def test_a_recording_that_turns_out_bad_when_it_is_read_is_skipped_and_counted(tmp_path):
+  speech_folder.write(tmp_path)
+  nan, cut = (tmp_path / 'recordings' / name for name in ('anna/anna1.wav', 'bert/bert0.wav'))
+  write_nan(nan)
+  write_cut_short(cut)
+  for place in (nan, cut):
+    place.with_suffix('.phn').write_text('0 800 h#\n')
+  strict, lenient = (speech_folder.config(tmp_path, skip_bad=skip) for skip in (False, True))
+  for _ in ('the first time', 'from the cache'):
+    assert refused(strict) == f'{nan}: holds samples that are not finite numbers'
+    found = data.load(lenient)
+    assert found.notes['utterances'] == dict(train=3, validation=1, test=2)
+    assert found.notes['files_skipped'] == len(found.notes['skipped']) == 2
+    assert found.notes['skipped'][str(cut)].startswith(f'{cut}: not readable')
+    assert 'anna_anna1' not in found.recognition.utterances['train'].names
+    assert len(found.splits['train']) == 3 + 4 + 9
+  cut.with_name('bert1.wav').unlink()
+  line = refused(lenient)
+  assert line.startswith('no utterance for validation; skipped 2, as ') and str(nan) in line
+
+
+@pytest.mark.parametrize('write', [write_nan, write_cut_short, write_empty])
+def test_a_bad_recording_in_the_pool_is_skipped_and_counted(folder, tmp_path, write):
+  pool = tmp_path / 'pool'
+  pool.mkdir()
+  bad = pool / 'bad.wav'
+  write(bad)
+  (pool / '._good.wav').write_bytes(b'what macOS leaves')
+  strict, lenient = (
+    speech_folder.config(folder, pool_dir=str(pool), skip_bad=skip) for skip in (False, True)
+  )
+  line = f'data.pool_dir: {pool} holds no recording but 1 that were skipped, expected .wav'
+  assert line in refused(lenient)
+  speech_folder.add(pool, 'good.wav', timit_tree.samples(900), rate=22_050)
+  assert refused(strict).startswith(f'{bad}: ')
+  found = data.load(lenient)
+  assert found.notes['utterances']['unlabelled'] == found.notes['files_skipped'] == 1
+  assert found.notes['skipped'][str(bad)] == refused(strict)
+
+
+def test_a_recording_that_is_too_long_is_skipped_and_counted(folder, tmp_path, monkeypatch):
+  pool = tmp_path / 'pool'
+  speech_folder.add(pool, 'long.wav', timit_tree.samples(400 + 160 * 20))
+  speech_folder.add(pool, 'short.wav', timit_tree.samples(900))
+  monkeypatch.setattr(frames, 'MAX_FRAMES', 20)
+  strict, lenient = (
+    speech_folder.config(folder, pool_dir=str(pool), skip_bad=skip) for skip in (False, True)
+  )
+  line = 'long.wav: 21 frames, expected 20 at most: cut it into several recordings'
+  assert refused(strict) == line
+  found = data.load(lenient)
+  assert found.notes['skipped'] == {str(pool / 'long.wav'): line}
+  assert found.notes['utterances']['unlabelled'] == 1
+
+
 def test_the_same_recording_twice_is_refused(tmp_path):
   speech_folder.write(tmp_path)
   place = tmp_path / 'recordings'
@@ -313,10 +381,10 @@ def test_the_same_recording_twice_is_refused(tmp_path):
 
 def test_a_recording_whose_frames_ids_would_overflow_is_refused():
   longest = np.zeros((2**16, 1), np.float32)
-  frames.check([frames.Recording('long', 'ab' * 32, longest)])
+  frames.check_length(frames.Recording('long', 'ab' * 32, longest))
   longer = np.zeros((2**16 + 1, 1), np.float32)
   with pytest.raises(dataset.DataError, match=re.escape('long: 65,537 frames, expected 65,536')):
-    frames.check([frames.Recording('long', 'ab' * 32, longer)])
+    frames.check_length(frames.Recording('long', 'ab' * 32, longer))
   last = frames.split([frames.Recording('long', 'ff' * 32, longest)], None).arrays['id'][-1]
   np.testing.assert_array_equal(last, [0xFFFFFFFF, 0xFFFFFFFF])
 

@@ -181,6 +181,23 @@ def test_bad_files_are_named_or_skipped_and_counted(lower):
   }
 
 
+@pytest.mark.parametrize(('num_samples', 'num_frames'), [(719, 2), (400, 1)])
+def test_an_utterance_needs_a_frame_for_each_state_of_a_phone(tmp_path, num_samples, num_frames):
+  folder = write_arctic(tmp_path / 'arctic')
+  short = folder / 'cmu_us_bdl_arctic' / 'wav' / 'arctic_a0001.wav'
+  label = folder / 'cmu_us_bdl_arctic' / 'lab' / 'arctic_a0001.lab'
+  label.write_text('#\n0.025 125 pau\n')
+  split, cmu_arctic = write_split(tmp_path, *DISJOINT), phones.load('cmu_arctic')
+  short.write_bytes(timit_tree.riff(timit_tree.samples(720)))
+  assert counts(corpus.folder(folder, cmu_arctic, split))['train'] == 2
+  short.write_bytes(timit_tree.riff(timit_tree.samples(num_samples)))
+  line = f'{short}: {num_samples} samples, {num_frames} frames; expected 3 frames or more'
+  refuse(line, corpus.folder, folder, cmu_arctic, split)
+  found = corpus.folder(folder, cmu_arctic, split, skip_bad=True)
+  assert counts(found)['train'] == 1
+  assert list(found.notes['skipped']) == [str(short)]
+
+
 def test_without_timit_it_says_what_that_is_and_what_is_free(tmp_path):
   for place in (tmp_path, tmp_path / 'none'):
     message = refuse(str(place), corpus.timit, place)
@@ -403,7 +420,16 @@ def test_one_mlf_may_hold_all_alignments(tmp_path):
       ('cmu_us_bdl_arctic train', 'cmu* test'),
       'line 2: cmu_us_bdl_arctic is test, but train by a line above',
     ),
-    (('cmu_us_bdl_arctic train',), 'no utterance for validation, test'),
+    (
+      ('cmu_us_bdl_arctic train', 'cmu_us_slt_arctic validation', 'arctic_* train'),
+      'split.txt: no recording for validation, expected some that fit cmu_us_slt_arctic; the '
+      'speakers there are cmu_us_bdl_arctic, cmu_us_rms_arctic, cmu_us_slt_arctic',
+    ),
+    (
+      ('cmu_us_bdl_arctic train',),
+      'split.txt: no recording for validation, expected a line for it; the speakers there are cmu_',
+    ),
+    (('dev-clean/ train',), "line 1: 'dev-clean/' is no folder of recordings there"),
   ],
 )
 def test_a_split_file_that_is_wrong_is_named(tmp_path, lines, message):

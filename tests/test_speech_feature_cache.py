@@ -56,6 +56,20 @@ def test_utterances_follow_one_another(recordings):
   np.testing.assert_array_equal(found.values[5:28], second)
 
 
+def test_an_utterance_that_is_not_read_has_no_rows(recordings, tmp_path):
+  def read_most(path):
+    return None if path == recordings['a'] else read(path)
+
+  def compute():
+    return feature_cache.extract(recordings.values(), read_most)
+
+  wanted = feature_cache.key(recordings)
+  for _ in ('computed', 'from the cache'):
+    found = feature_cache.cached(tmp_path / 'cache', wanted, compute)
+    np.testing.assert_array_equal(found.offsets, [0, 4, 4, 27])
+    assert [bool(digest) for digest in found.sha256] == [True, False, True]
+
+
 def test_a_recordings_hash_is_that_of_its_samples(recordings):
   found = feature_cache.extract(recordings.values(), read)
   also = feature_cache.extract(recordings.values(), lambda path: read(path).astype('>f8'))

@@ -117,25 +117,3 @@ def test_short_recordings_have_deltas_with_the_edges_repeated(num_frames):
     for t in range(num_frames):
       expected = sum(k * (row(t + k) - row(t - k)) for k in (1, 2)) / 10
       np.testing.assert_allclose(after[t], expected, atol=1e-12)
-
-
-def test_the_normalisation_is_over_the_frames_of_all_parts():
-  rng = np.random.default_rng(0)
-  parts = [rng.normal(3e4, 0.5, (n, 4)).astype(np.float32) for n in (1, 700, 0, 3, 64)]
-  rows = np.concatenate(parts).astype(np.float64)
-  mean, std = features.normalisation(part for part in parts)
-  assert mean.dtype == std.dtype == np.float32
-  np.testing.assert_allclose(mean, rows.mean(axis=0), rtol=1e-7)
-  np.testing.assert_allclose(std, rows.std(axis=0), rtol=1e-6)
-
-
-def test_a_constant_dimension_has_a_deviation_of_1():
-  _, std = features.normalisation([np.array([[1.0, 7.0], [3.0, 7.0]])])
-  np.testing.assert_array_equal(std, [1, 1])
-  _, std = features.normalisation([np.array([[1.0, 7.0], [5.0, 7.0]])])
-  np.testing.assert_array_equal(std, [2, 1])
-
-
-def test_no_frames_have_no_mean():
-  with pytest.raises(errors.DataError, match='0 frames to take the mean and deviation of'):
-    features.normalisation([np.empty((0, 123))])

@@ -213,10 +213,6 @@ def test_a_confusion_is_reference_by_hypothesis():
   np.testing.assert_array_equal(table, expected)
 
 
-def test_frames_are_wrong_one_by_one():
-  assert scoring.frame_error(np.array([1, 2, 3, 4]), np.array([1, 2, 0, 4])) == 25.0
-
-
 def systems():
   """Counts of two systems on 60 utterances, the second a little better."""
   rng = np.random.default_rng(0)

@@ -33,15 +33,19 @@ class Recording:
     return self.sha256[:_HASH_DIGITS]
 
 
-def check(recordings: Iterable[Recording]) -> None:
-  """Raises DataError where ids would not tell frames apart."""
+def check_length(recording: Recording) -> None:
+  """Raises DataError where ids would not tell the recording's frames apart."""
+  if len(recording.features) > MAX_FRAMES:
+    raise dataset.DataError(
+      f'{recording.name}: {len(recording.features):,} frames, expected {MAX_FRAMES:,} at most: '
+      'cut it into several recordings'
+    )
+
+
+def check_all_differ(recordings: Iterable[Recording]) -> None:
+  """Raises DataError where ids would not tell recordings apart."""
   names: dict[str, str] = {}
   for recording in recordings:
-    if len(recording.features) > MAX_FRAMES:
-      raise dataset.DataError(
-        f'{recording.name}: {len(recording.features):,} frames, expected {MAX_FRAMES:,} at most: '
-        'cut it into several recordings'
-      )
     other = names.setdefault(recording.key, recording.name)
     if other != recording.name:
       raise dataset.DataError(
@@ -56,7 +60,7 @@ def split(recordings: Sequence[Recording], labels: Sequence[np.ndarray] | None) 
   A frame's id is the recording's key and the frame's number: sorted by id, recordings stay whole.
 
   Args:
-    recordings: as `check` wants them.
+    recordings: that `check_length` and `check_all_differ` let pass.
     labels: of each recording int [frames]; None: not known.
   """
   lengths = np.array([len(recording.features) for recording in recordings])

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import tqdm
 
+from shallow_jax import errors
 from shallow_jax import storage
 from shallow_jax.data import dataset
 from shallow_jax.data import frames
@@ -29,18 +30,19 @@ from shallow_jax.speech import context
 from shallow_jax.speech import corpus
 from shallow_jax.speech import feature_cache
 from shallow_jax.speech import features
+from shallow_jax.speech import folder_corpus
 from shallow_jax.speech import hmm
 from shallow_jax.speech import phones
 from shallow_jax.speech import recognition
+from shallow_jax.speech import split_files
 from shallow_jax.speech import utterances
 
 _log = logging.getLogger(__name__)
 
-_POOL_SUFFIXES = ('.wav', '.flac', '.sph')
 _REQUIRED = {  # of data.name 'speech'
   'data_dir': 'a folder of recordings',
   'phone_map': f'a file or one of {", ".join(phones.BUILT_IN)}',
-  'split_file': 'a file of lines `name split`',
+  'split_file': f'a file of lines `name split` or one of {", ".join(split_files.BUILT_IN)}',
 }
 
 
@@ -52,17 +54,21 @@ def load(config: Mapping[str, Any], constants: pathlib.Path | None = None) -> da
   """
   _check(config)
   found = _smaller(_READERS[config['name']](config), config['max_utterances'])
-  recordings = _labelled_recordings(found, config)
-  frames.check(recordings.values())
+  skipped = utterances.Skipped(skip_bad=config['skip_bad'])
+  recordings = _labelled_recordings(found, config, skipped)
+  frames.check_all_differ(recordings.values())
+  found = utterances.kept(found, recordings, skipped)
   splits, spoken = {}, {}
   for name, rows in found.splits.items():
     splits[name], spoken[name] = _split(rows, recordings, found.phones)
   notes = {**found.notes, 'utterances': {name: len(rows) for name, rows in found.splits.items()}}
   if config['pool_dir']:
-    pool, counts = _clean(_pool(config), found, recordings)
+    pool, counts = _clean(_pool(config, skipped), found, recordings)
     splits['unlabelled'] = frames.split(pool, labels=None)
     notes |= {'pool': f'recordings in {config["pool_dir"]}', **counts}
     notes['utterances']['unlabelled'] = len(pool)
+  notes['skipped'] = {**found.notes['skipped'], **skipped.files}
+  notes['files_skipped'] = len(notes['skipped'])
   settings = {**config['preprocessing'], 'features': features.SETTINGS}
   return dataset.Dataset(
     name=config['name'],
@@ -140,29 +146,52 @@ def _smaller(found: corpus.Corpus, count: int) -> corpus.Corpus:
 
 
 def _labelled_recordings(
-  found: corpus.Corpus, config: Mapping[str, Any]
+  found: corpus.Corpus, config: Mapping[str, Any], skipped: utterances.Skipped
 ) -> dict[str, frames.Recording]:
   """By the utterance's name. All splits are one cache, so that the sample's rotations share it."""
   rows = itertools.chain.from_iterable(found.splits.values())
   paths = {row.name: row.audio for row in sorted(rows, key=lambda row: row.name)}
-  return {each.name: each for each in _recordings(paths, config, resample=False)}
+  return {each.name: each for each in _recordings(paths, config, skipped, resample=False)}
 
 
 def _recordings(
-  paths: Mapping[str, pathlib.Path], config: Mapping[str, Any], *, resample: bool
+  paths: Mapping[str, pathlib.Path],
+  config: Mapping[str, Any],
+  skipped: utterances.Skipped,
+  *,
+  resample: bool,
 ) -> list[frames.Recording]:
   """Recordings with their features, which are computed once and kept on disk."""
   wanted = {**feature_cache.key(paths), 'resample': resample}
   folder = _cache_dir(config) / storage.sha256_json(wanted)[:16]
 
+  def read(path: pathlib.Path) -> np.ndarray | None:
+    try:
+      return audio.read(path, resample=resample)
+    except errors.DataError as error:
+      skipped.refuse(path, str(error))
+      return None
+
   def compute() -> feature_cache.Features:
     _log.info('features of %d recordings: computed once, kept in %s', len(paths), folder)
     bar = tqdm.tqdm(paths.values(), desc='features', unit='recording', disable=None, leave=False)
-    return feature_cache.extract(bar, functools.partial(audio.read, resample=resample))
+    return feature_cache.extract(bar, read)
 
   found = feature_cache.cached(folder, wanted, compute)
   values = np.split(found.values, found.offsets[1:-1])
-  return [frames.Recording(*row) for row in zip(paths, found.sha256, values, strict=True)]
+  usable = []
+  for (name, path), sha256, rows in zip(paths.items(), found.sha256, values, strict=True):
+    recording = frames.Recording(name, sha256, rows)
+    if not sha256:  # refused when the cache was made: once more, for the reason
+      read(path)
+      continue
+    try:
+      frames.check_length(recording)
+    except dataset.DataError as error:
+      skipped.refuse(path, str(error))
+      continue
+    usable.append(recording)
+  return usable
 
 
 def _cache_dir(config: Mapping[str, Any]) -> pathlib.Path:
@@ -197,17 +226,18 @@ def _split(
   )
 
 
-def _pool(config: Mapping[str, Any]) -> list[frames.Recording]:
+def _pool(config: Mapping[str, Any], skipped: utterances.Skipped) -> list[frames.Recording]:
   """Every recording in a folder and in the folders inside of it, of any rate, by path."""
   root = pathlib.Path(config['pool_dir']).expanduser()
-  found = sorted(path for path in root.rglob('*') if path.suffix.lower() in _POOL_SUFFIXES)
+  paths = {path.relative_to(root).as_posix(): path for path in folder_corpus.audio_files(root)}
+  found = _recordings(paths, config, skipped, resample=True) if paths else []
   if not found:
+    bad = f' but {len(paths)} that were skipped' if paths else ''
     raise dataset.DataError(
-      f'data.pool_dir: {root} holds no recording, expected {", ".join(_POOL_SUFFIXES)}'
+      f'data.pool_dir: {root} holds no recording{bad}, expected '
+      f'{", ".join(folder_corpus.AUDIO_SUFFIXES)}'
     )
-  return _recordings(
-    {path.relative_to(root).as_posix(): path for path in found}, config, resample=True
-  )
+  return found
 
 
 def _clean(
@@ -234,7 +264,6 @@ def _clean(
       f'the pool has {len(pool):,} recordings and all stand in train, validation or test, '
       'expected some that do not'
     )
-  frames.check(rest.values())
   return [rest[key] for key in sorted(rest)], {
     'leaks_dropped': {name: dropped[name] for name in ('validation', 'test')},
     'duplicates_dropped': {name: dropped[name] for name in ('train', 'unlabelled')},

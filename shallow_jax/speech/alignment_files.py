@@ -80,14 +80,14 @@ def read(path: pathlib.Path, num_samples: int, stem: str) -> list[Segment]:
 
 def _check(marks: list[_Mark], num_samples: int) -> None:
   if not marks:
-    raise _FormatError('holds no segment')
+    raise _FormatError('holds no segment, expected one or more')
   position = marks[0].start
   for mark in marks:
     if mark.start != position:
       fault = 'overlaps the segment before' if mark.start < position else 'leaves a gap'
       raise _FormatError(
-        f'{mark.where}: {mark.phone!r} starts at {mark.start:,} and {fault}, '
-        f'which ends at {position:,} (samples)'
+        f'{mark.where}: {mark.phone!r} starts at {mark.start:,} and {fault}, expected at '
+        f'{position:,}, the end of the segment before (samples)'
       )
     if mark.end <= mark.start:
       raise _FormatError(

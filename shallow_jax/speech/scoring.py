@@ -175,11 +175,6 @@ def confusion(
   return table
 
 
-def frame_error(predicted: np.ndarray, labels: np.ndarray) -> float:
-  """The share of frames, in per cent, whose predicted state is not their label (int [frames])."""
-  return 100.0 * float(np.mean(predicted != labels))
-
-
 def _by_convention(
   references: edit_distance.Strings,
   hypotheses: edit_distance.Strings,

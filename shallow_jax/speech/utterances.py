@@ -1,6 +1,6 @@
 """What every corpus is: utterances with their phones, in splits, each looked at once on loading."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 import dataclasses
 import itertools
 import pathlib
@@ -9,6 +9,8 @@ from typing import Any
 from shallow_jax import errors
 from shallow_jax.speech import alignment_files
 from shallow_jax.speech import audio
+from shallow_jax.speech import features
+from shallow_jax.speech import hmm
 from shallow_jax.speech import phones
 
 SPLITS = ('train', 'validation', 'test')
@@ -67,11 +69,17 @@ def segments(utterance: Utterance, phone_map: phones.PhoneMap) -> list[alignment
   """Return an utterance's phones, one right after another over all of its samples.
 
   Raises:
-    DataError: the audio or the alignment is wrong, or has a phone that the map lacks.
+    DataError: the audio or the alignment is wrong, or has a phone that the map lacks; there are
+      fewer frames than a phone has states.
   """
-  found = alignment_files.read(
-    utterance.alignment, audio.num_samples(utterance.audio), utterance.audio.stem
-  )
+  num_samples = audio.num_samples(utterance.audio)
+  num_frames = features.frames(num_samples)
+  if num_frames < hmm.STATES_PER_LABEL:
+    raise errors.DataError(
+      f'{utterance.audio}: {num_samples} samples, {num_frames} frames; expected '
+      f'{hmm.STATES_PER_LABEL} frames or more, one for each state of a phone'
+    )
+  found = alignment_files.read(utterance.alignment, num_samples, utterance.audio.stem)
   for segment in found:
     if segment.phone not in phone_map.index:
       raise errors.DataError(
@@ -107,14 +115,34 @@ def build(
     )
     for name in SPLITS
   }
-  empty = [name for name, rows in checked.items() if not rows]
+  return _corpus(checked, phone_map, skipped.files, notes)
+
+
+def kept(corpus: Corpus, names: Container[str], skipped: Skipped) -> Corpus:
+  """Return the utterances of these names; the others' files are in `skipped`.
+
+  Raises:
+    DataError: a split is empty.
+  """
+  splits = {
+    split: tuple(row for row in rows if row.name in names) for split, rows in corpus.splits.items()
+  }
+  files = {**corpus.notes['skipped'], **skipped.files}
+  return _corpus(splits, corpus.phones, files, corpus.notes)
+
+
+def _corpus(
+  splits: dict[str, tuple[Utterance, ...]],
+  phone_map: phones.PhoneMap,
+  skipped: Mapping[str, str],
+  notes: Mapping[str, Any],
+) -> Corpus:
+  empty = [name for name, rows in splits.items() if not rows]
   if empty:
-    reasons = f'; skipped {len(skipped.files)}, as {line}' if (line := _first(skipped)) else ''
+    reasons = f'; skipped {len(skipped)}, as {next(iter(skipped.values()))}' if skipped else ''
     raise errors.DataError(f'no utterance for {", ".join(empty)}{reasons}')
-  shared = shared_sentences(checked)
-  return Corpus(
-    checked, phone_map, {**notes, 'skipped': dict(skipped.files), 'shared_sentences': shared}
-  )
+  found = {'skipped': dict(skipped), 'shared_sentences': shared_sentences(splits)}
+  return Corpus(splits, phone_map, {**notes, **found})
 
 
 def _is_good(utterance: Utterance, phone_map: phones.PhoneMap, skipped: Skipped) -> bool:
@@ -124,10 +152,6 @@ def _is_good(utterance: Utterance, phone_map: phones.PhoneMap, skipped: Skipped)
     skipped.refuse(utterance.audio, str(error))
     return False
   return True
-
-
-def _first(skipped: Skipped) -> str:
-  return next(iter(skipped.files.values()), '')
 
 
 def shared_sentences(splits: Mapping[str, Sequence[Utterance]]) -> dict[str, int]:

@@ -31,7 +31,7 @@ EXPERIMENT = dict(
   evaluation=dict(
     latency_batches=(1, 32, 256),  # examples a call; (): don't measure
     decoding=dict(  # of speech: values of which validation chooses (shallow_jax.speech.decoding)
-      acoustic=(0.2, 0.3, 0.5, 0.7, 1.0),  # times a frame's log likelihood
+      acoustic=(0.2, 0.3, 0.5, 0.7, 1.0, 1.5),  # times a frame's log likelihood
       lm=(0.5, 1.0, 2.0, 3.0, 4.0),  # times the bigram's log probability
       insertion=(-4.0, -2.0, 0.0, 2.0, 4.0, 6.0),  # nats for each phone
     ),

@@ -64,19 +64,22 @@ def extract(
   Raises:
     DataError: no utterance.
   """
-  parts, digests = [], []
+  values = bytearray()  # grows in place: a list of arrays to concatenate takes twice the memory
+  counts, digests = [0], []
   for utterance in utterances:
     samples = read(utterance)
     if samples is None:
-      parts.append(np.empty((0, features.DIMENSION), np.float32))
+      counts.append(0)
       digests.append('')
     else:
-      parts.append(features.deltas(features.filterbank(samples)))
+      rows = features.deltas(features.filterbank(samples))
+      values += rows.tobytes()
+      counts.append(len(rows))
       digests.append(hashlib.sha256(samples.astype('<f8').tobytes()).hexdigest())
-  if not parts:
+  if not digests:
     raise errors.DataError('0 utterances to compute features of, expected 1 or more')
-  offsets = np.cumsum([0, *map(len, parts)], dtype=np.int64)
-  return Features(np.concatenate(parts), offsets, tuple(digests))
+  array = np.frombuffer(values, np.float32).reshape(-1, features.DIMENSION)
+  return Features(array, np.cumsum(counts, dtype=np.int64), tuple(digests))
 
 
 def key(recordings: Mapping[str, str | os.PathLike[str]]) -> dict[str, Any]:

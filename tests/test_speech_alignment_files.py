@@ -2,6 +2,7 @@
 
 import re
 
+from praatio import textgrid
 import pytest
 
 from shallow_jax import errors
@@ -152,7 +153,6 @@ def test_praats_utf_16_is_read(tmp_path):
 
 @pytest.mark.parametrize('form', ['long_textgrid', 'short_textgrid'])
 def test_a_textgrid_of_praatio_is_read(tmp_path, form):
-  textgrid = pytest.importorskip('praatio.textgrid')
   rows = [(i / 40, (i + 1) / 40, mark) for i, mark in enumerate(['', 'K', 'AE1', 'T', '', 'IY2'])]
   tier = textgrid.IntervalTier('phones', rows, 0, 0.15)
   grid = textgrid.Textgrid()

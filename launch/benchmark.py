@@ -5,11 +5,12 @@
       --config.data.data_dir=DIR --networks=teacher,mimic_64c --output=input.json
 
 For each network (all that learn by gradient, if none is named), in one process and in turn, round
-by round: the loop's own step on real images (uint8 on the device, gathered and preprocessed in the
-compiled step) and the same step on random float arrays that are there already; then the sweep over
-real images and the bare forward pass. Ratios of medians, first of all; then what all the network's
-trainings take at the measured rate, evaluations and compilation left out. `--keep_memory=false`
-leaves glibc's allocator as it is, to see what shallow_jax/host_memory.py is worth.
+by round: the loop's own step on real examples (images as uint8 or frames of speech on the device,
+gathered and preprocessed in the compiled step) and the same step on random float arrays that are
+there already; then the sweep over real examples and the bare forward pass. Ratios of medians, first
+of all; then what all the network's trainings take at the measured rate, evaluations and compilation
+left out. `--keep_memory=false` leaves glibc's allocator as it is, to see what
+shallow_jax/host_memory.py is worth.
 """
 
 from collections.abc import Callable, Mapping
@@ -111,13 +112,13 @@ def _whole(problem: problem_lib.Problem, training: Mapping[str, Any]) -> dict[st
 
 
 def _problem(entry: Mapping[str, Any], dataset: dataset_lib.Dataset) -> problem_lib.Problem:
-  """A network's problem on its own images; a student's targets are drawn, which costs the same."""
+  """A network's problem on its own examples; a student's targets are drawn, which costs the same."""
   split = dataset_lib.concatenate([dataset.splits[name] for name in entry['examples']])
   examples, statistics_ = dict(split.arrays), None
   if graph.target(entry) is not None:
     classes = len(dataset.class_names)
     shape = (len(split), entry['views'], classes)
-    examples['target'] = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    examples['target'] = np.random.default_rng(0).standard_normal(shape, np.float32)
     statistics_ = np.zeros(classes), np.ones(classes)
   validation = {key: array[:500] for key, array in examples.items()}
   return problem_lib.build(entry, dataset, examples, validation, target_statistics=statistics_)
@@ -178,12 +179,14 @@ def _state(problem: problem_lib.Problem) -> train.State:
 def _sweep(
   problem: problem_lib.Problem, config: Mapping[str, Any]
 ) -> tuple[Callable[[], Any], int]:
-  """The logits of real images, as they go to the store."""
+  """The logits of real examples, as they go to the store."""
   batch_size = config['logits']['batch_size']
-  arrays = {key: array[: 4 * batch_size] for key, array in problem.examples.items()}
+  rows = np.arange(min(4 * batch_size, len(problem.examples['id'])))
   members = [predict.Member(problem.module, problem.initial)]
-  call = functools.partial(predict.logits, members, problem.dataset, arrays, batch_size=batch_size)
-  return call, len(arrays['id'])
+  call = functools.partial(
+    predict.logits, members, problem.dataset, problem.examples, batch_size=batch_size, rows=rows
+  )
+  return call, len(rows)
 
 
 def _bare_forward(

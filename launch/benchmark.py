@@ -112,7 +112,7 @@ def _whole(problem: problem_lib.Problem, training: Mapping[str, Any]) -> dict[st
 
 
 def _problem(entry: Mapping[str, Any], dataset: dataset_lib.Dataset) -> problem_lib.Problem:
-  """A network's problem on its own examples; a student's targets are drawn, which costs the same."""
+  """A network's problem on its own examples; a student's targets are drawn: they cost the same."""
   split = dataset_lib.concatenate([dataset.splits[name] for name in entry['examples']])
   examples, statistics_ = dict(split.arrays), None
   if graph.target(entry) is not None:

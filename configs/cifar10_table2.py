@@ -151,7 +151,7 @@ def get_config(variant: str = '') -> ml_collections.ConfigDict:
     networks = pair(size, networks)
   if not on_cifar100:
     for name, entry in networks.items():
-      entry['paper'] = paper(name.replace('_longer', ''))
+      entry['paper'] = paper(entry.get('init', name))
   config = defaults.experiment(
     name='Table 2 on CIFAR-100' if on_cifar100 else 'Table 2 on CIFAR-10',
     data=dict(

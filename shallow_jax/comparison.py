@@ -41,7 +41,7 @@ def error_name(networks: Entries) -> str:
 
 
 def difference(first: Entry, second: Entry) -> dict[str, Any] | None:
-  """Mean test error of `first` minus that of `second`, in points, with its standard error.
+  """Mean test error of `first` minus that of `second`, in points, with error and 95 % interval.
 
   Over seeds: s² / n of both added (Welch). Over several splits: from the differences of the means
   by split, as the splits' test sets are the same for both. None if they share no split.
@@ -61,6 +61,7 @@ def difference(first: Entry, second: Entry) -> dict[str, Any] | None:
     'standard_error': error,
     'in_standard_errors': points / error if error else None,
     'degrees_of_freedom': freedom,
+    'interval': uncertainty.t_interval(points, error, freedom),
     'paired_splits': len(common) if len(common) > 1 else None,
   }
 

@@ -178,12 +178,14 @@ def headline(results: Mapping[str, Any]) -> str:
 
 
 def significance(found: Mapping[str, Any]) -> str:
-  """The size of a difference in its standard errors, in brackets."""
+  """The size of a difference in its standard errors, in brackets, and whether it tells anything."""
   if found['in_standard_errors'] is None:
     return ''
   splits = found['paired_splits']
   over = f'paired by split, {splits} splits' if splits else 'over seeds'
-  return f' ({abs(found["in_standard_errors"]):.1f} standard errors, {over})'
+  low, high = found.get('interval') or (0.0, 0.0)
+  told = '; the 95 % interval spans 0: no ranking' if low < 0 < high else ''
+  return f' ({abs(found["in_standard_errors"]):.1f} standard errors, {over}{told})'
 
 
 def _comparison_text(results: Mapping[str, Any]) -> str:

@@ -102,6 +102,7 @@ def comparison_table(results: Mapping[str, Any]) -> str:
     f'errors of {name} ÷ its errors',
     'difference, points',
     'in standard errors',
+    'difference: 95 % over seeds or splits',
     'difference: 95 % over utterances',
     f'wrong alone: it / {name}',
     "McNemar's p",
@@ -122,6 +123,7 @@ def _comparison_row(results: Mapping[str, Any], name: str) -> list[str]:
     number(found['ratio'], '.2f'),
     number(found['difference'], '.2f') + error,
     number(found['in_standard_errors'], '.1f'),
+    _range_text(*(found.get('interval') or (None, None))),
     _bootstrap_text(found.get('bootstrap')),
     *_mcnemar_cells(found.get('mcnemar')),
     per_cent(found['gap_closed']),
@@ -132,7 +134,11 @@ def _bootstrap_text(found: Mapping[str, Any] | None) -> str:
   if found is None:
     return '–'
   pairs = f'{found["pairs"]} {"pair" if found["pairs"] == 1 else "pairs"}'
-  return f'{number(found["low"], ".2f")} to {number(found["high"], ".2f")} ({pairs})'
+  return f'{_range_text(found["low"], found["high"])} ({pairs})'
+
+
+def _range_text(low: float | None, high: float | None) -> str:
+  return '–' if low is None else f'{number(low, ".2f")} to {number(high, ".2f")}'
 
 
 def _mcnemar_cells(found: Mapping[str, Any] | None) -> tuple[str, str]:

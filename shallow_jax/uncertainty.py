@@ -4,6 +4,8 @@ from collections.abc import Sequence
 import math
 import statistics
 
+from scipy import special
+
 _Z = statistics.NormalDist().inv_cdf(0.975)
 
 
@@ -43,3 +45,13 @@ def welch(a: Sequence[float], b: Sequence[float]) -> tuple[float | None, float |
     return 0.0, None
   spread = first**2 / (len(a) - 1) + second**2 / (len(b) - 1)
   return math.sqrt(first + second), (first + second) ** 2 / spread
+
+
+def t_interval(
+  difference: float, standard_error: float | None, degrees_of_freedom: float | None
+) -> list[float] | None:
+  """The 95 % interval of a difference of means (Student 1908); None if its error is not known."""
+  if standard_error is None or degrees_of_freedom is None:
+    return None
+  half = float(special.stdtrit(degrees_of_freedom, 0.975)) * standard_error
+  return [difference - half, difference + half]

@@ -45,7 +45,7 @@ def test_publishing_copies_the_report_and_rewrites_the_tables_alone(run, tmp_pat
     "the paper's, within 2 standard deviations",
   ]
   (row,) = [line for line in lines if line.startswith('| mimic  ')]
-  assert '2.00 points below shallow_l2 (2.4 standard errors, over seeds)' in row
+  assert '2.00 points below shallow_l2 (2.4 standard errors, over seeds; ' in row
 
 
 def test_publishing_without_a_place_for_the_tables_changes_nothing(run, tmp_path):

@@ -79,6 +79,7 @@ def test_comparison_by_hand_and_by_scipy(run):
   welch = stats.ttest_ind(ERRORS['shallow_l2'], ERRORS['mimic'], equal_var=False)
   assert found['in_standard_errors'] == pytest.approx(welch.statistic)
   assert found['degrees_of_freedom'] == pytest.approx(welch.df)
+  assert found['interval'] == pytest.approx(list(welch.confidence_interval(0.95)))
 
 
 def test_attribution_telescopes_and_names_what_changed(run):
@@ -143,7 +144,16 @@ def test_splits_are_compared_in_pairs(pooled):
   assert found['difference'] == pytest.approx(2.5)
   assert found['in_standard_errors'] == pytest.approx(paired.statistic)
   assert found['degrees_of_freedom'] == paired.df
-  assert 'paired by split, 2 splits' in report.headline(pooled)
+  assert found['interval'] == pytest.approx(list(paired.confidence_interval(0.95)))
+
+
+def test_there_is_no_ranking_where_the_interval_spans_0(pooled, run):
+  assert pooled['comparison']['shallow_l2']['interval'][0] < 0
+  told = '(5.0 standard errors, paired by split, 2 splits; the 95 % interval spans 0: no ranking)'
+  assert told in report.headline(pooled)
+  smooth = run[1]['comparison']['shallow']
+  assert smooth['interval'][0] > 0
+  assert 'no ranking' not in report.significance(smooth)
 
 
 def test_a_split_that_lacks_a_network_is_left_out_of_its_comparison(tmp_path):

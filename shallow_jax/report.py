@@ -183,7 +183,7 @@ def significance(found: Mapping[str, Any]) -> str:
     return ''
   splits = found['paired_splits']
   over = f'paired by split, {splits} splits' if splits else 'over seeds'
-  low, high = found.get('interval') or (0.0, 0.0)
+  low, high = found['interval']
   told = '; the 95 % interval spans 0: no ranking' if low < 0 < high else ''
   return f' ({abs(found["in_standard_errors"]):.1f} standard errors, {over}{told})'
 

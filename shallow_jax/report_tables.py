@@ -123,7 +123,7 @@ def _comparison_row(results: Mapping[str, Any], name: str) -> list[str]:
     number(found['ratio'], '.2f'),
     number(found['difference'], '.2f') + error,
     number(found['in_standard_errors'], '.1f'),
-    _range_text(*(found.get('interval') or (None, None))),
+    _range_text(*(found['interval'] or (None, None))),
     _bootstrap_text(found.get('bootstrap')),
     *_mcnemar_cells(found.get('mcnemar')),
     per_cent(found['gap_closed']),

@@ -42,9 +42,7 @@ class CNN(nn.Module):
       x = nn.relu(layers.locally_connected(maps)(x))
       x = nn.Dropout(self.dropout)(layers.hidden_units(self, x), deterministic=not train)
     x = layers.flatten(x)
-    for width in self.dense:
-      x = nn.relu(nn.Dense(width, kernel_init=layers.HE_NORMAL)(x))
-      x = nn.Dropout(self.dropout)(layers.hidden_units(self, x), deterministic=not train)
+    x = layers.dense_hidden(self, x, self.dense, self.dropout, train=train)
     if not (self.local or self.dense):
       x = nn.Dropout(self.dropout)(x, deterministic=not train)
     return layers.Output(self.num_classes, self.output_init_scale)(x)

@@ -26,10 +26,7 @@ class DNN(nn.Module):
     """Returns the logits [batch, num_classes]."""
     x = layers.flatten(x)
     x = nn.Dropout(self.input_dropout)(x, deterministic=not train)
-    for width in self.hidden:
-      x = nn.relu(nn.Dense(width, kernel_init=layers.HE_NORMAL)(x))
-      x = layers.hidden_units(self, x)
-      x = nn.Dropout(self.dropout)(x, deterministic=not train)
+    x = layers.dense_hidden(self, x, self.hidden, self.dropout, train=train)
     return layers.Output(self.num_classes, self.output_init_scale)(x)
 
   @property

@@ -4,7 +4,7 @@ The paper gives no filter sizes. A 5x5 'same' convolution before the pool of poo
 reading that gives both its 54M and its 70M parameters.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flax import linen as nn
@@ -203,6 +203,19 @@ def locally_connected(features: int) -> nn.Module:
 def flatten(x: jax.Array) -> jax.Array:
   """[batch, ...] -> [batch, D]."""
   return x.reshape(x.shape[0], -1)
+
+
+def dense_hidden(
+  module: nn.Module, x: jax.Array, widths: Sequence[int], dropout: float, *, train: bool
+) -> jax.Array:
+  """Fully connected ReLU layers with dropout, `2k-2k-2k`, in the compact scope of `module`.
+
+  Maps [batch, inputs] to [batch, widths[-1]].
+  """
+  for width in widths:
+    x = nn.relu(nn.Dense(width, kernel_init=HE_NORMAL)(x))
+    x = nn.Dropout(dropout)(hidden_units(module, x), deterministic=not train)
+  return x
 
 
 def hidden_units(module: nn.Module, x: jax.Array) -> jax.Array:

@@ -57,10 +57,7 @@ class SpeechCNN(nn.Module):
     x = layers.hidden_units(self, x)
     x = layers.hidden_units(self, max_pool_bands(x, self.pool_size, self.pool_stride))
     x = jnp.concatenate([layers.flatten(x), energies], axis=1)
-    for width in self.hidden:
-      x = nn.relu(nn.Dense(width, kernel_init=layers.HE_NORMAL)(x))
-      x = layers.hidden_units(self, x)
-      x = nn.Dropout(self.dropout)(x, deterministic=not train)
+    x = layers.dense_hidden(self, x, self.hidden, self.dropout, train=train)
     return layers.Output(self.num_classes, self.output_init_scale)(x)
 
   @property

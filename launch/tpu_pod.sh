@@ -186,7 +186,8 @@ check_run() {
 }
 
 run() {
-  # A unit of systemd gets SIGTERM when its worker is shut down, while the folder is still mounted.
+  # A unit of systemd outlives the connection. When the worker is shut down it gets SIGTERM before an
+  # NFS share is unmounted; a gcsfuse mount is a process like any other and may be gone by then.
   on_workers all "sudo systemd-run --quiet --collect --unit=$unit --uid=\$(id -u) --gid=\$(id -g)\
  --setenv=HOME=\$HOME --working-directory=$(quoted "$mount")\
  --property=RequiresMountsFor=$(quoted "$mount")\

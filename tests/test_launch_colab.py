@@ -8,12 +8,14 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 import types
 
 import launch_scripts
 import nbformat
 import pytest
 
+HERE = launch_scripts.ROOT / 'tests'
 PATH = launch_scripts.ROOT / 'launch' / 'colab.ipynb'
 NOTEBOOK = nbformat.read(PATH, as_version=4)
 CELLS = {cell['id']: cell for cell in NOTEBOOK.cells}
@@ -107,7 +109,7 @@ def test_another_jax_is_replaced_and_a_restart_asked_for(version, runtime, monke
 def commands(workdir, program, **changed):
   """The notebook's functions, with `program` in the place of Python."""
   python = types.SimpleNamespace(executable=str(program))
-  changed |= dict(WORKDIR=str(workdir), sys=python, subprocess=subprocess)
+  changed |= dict(WORKDIR=str(workdir), sys=python, subprocess=subprocess, shutil=shutil)
   return variables('parameters', 'commands', **changed)
 
 
@@ -136,10 +138,37 @@ def test_a_run_that_fails_ends_the_cell(tmp_path):
     found['shallow_jax']()
 
 
+@pytest.mark.skipif(not shutil.which('setpriv'), reason='of util-linux')
+def test_a_session_that_is_killed_lets_the_run_save(tmp_path):
+  """The notebook's process can't say so any more: the kernel of Linux sends SIGTERM."""
+  program = tmp_path / 'python'
+  program.write_text(
+    f'#!/bin/bash\ntrap "touch {tmp_path}/saved; exit 143" TERM\n'
+    f'touch {tmp_path}/started\nwhile true; do sleep 0.05; done\n'
+  )
+  program.chmod(0o755)
+  code = (
+    'import pathlib, sys, test_launch_colab as test\n'
+    "test.commands(*map(pathlib.Path, sys.argv[1:]))['shallow_jax']()"
+  )
+  session = subprocess.Popen([sys.executable, '-c', code, tmp_path, program], cwd=HERE)
+  wait_for(tmp_path / 'started')
+  session.kill()
+  session.wait(timeout=30)
+  wait_for(tmp_path / 'saved')
+
+
+def wait_for(path, seconds=30):
+  deadline = time.monotonic() + seconds
+  while not path.exists():
+    assert time.monotonic() < deadline, path
+    time.sleep(0.02)
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings('default')  # those of the notebook's programs are not ours
-def test_it_runs_from_start_to_end_and_again(tmp_path, cifar_folder, monkeypatch):
-  """In small, in a kernel of its own, without network; a second time, all is skipped."""
+def test_it_runs_from_start_to_end(tmp_path, cifar_folder, monkeypatch):
+  """In small, in a kernel of its own, without network."""
   import nbclient
 
   for name in ('IPYTHONDIR', 'JUPYTER_CONFIG_DIR', 'JUPYTER_RUNTIME_DIR'):
@@ -159,7 +188,7 @@ FULL_SIZE_ROW = True
   at = [cell['id'] for cell in notebook.cells].index('parameters')
   notebook.cells.insert(at + 1, nbformat.v4.new_code_cell(changed))
   client = nbclient.NotebookClient(
-    notebook, timeout=900, kernel_name='python3', resources={'metadata': {'path': str(tmp_path)}}
+    notebook, timeout=1800, kernel_name='python3', resources={'metadata': {'path': str(tmp_path)}}
   )
   client.execute()
   outputs = {cell['id']: cell.get('outputs', []) for cell in notebook.cells}

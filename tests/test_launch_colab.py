@@ -121,10 +121,10 @@ def test_a_cell_that_is_stopped_lets_the_run_save(tmp_path, capsys):
   )
   program.chmod(0o755)
 
-  def interrupted(line, **_):
-    if 'step' in line:
+  def interrupted(*lines, **_):
+    if 'step 1\n' in lines:
       raise KeyboardInterrupt
-    sys.stdout.write(line)
+    sys.stdout.writelines(lines)
 
   found = commands(tmp_path, program, print=interrupted)
   with pytest.raises(SystemExit, match='143'):

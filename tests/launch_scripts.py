@@ -1,0 +1,42 @@
+"""Launchers run as their users do, beside stand-ins for the programs of a cluster."""
+
+import os
+import pathlib
+import subprocess
+
+ROOT = pathlib.Path(__file__).parents[1]
+GOLDEN = ROOT / 'tests' / 'golden'
+
+
+def stand_in(folder, name, then=''):
+  """A program that appends its command line to folder/calls, then does what `then` says."""
+  path = folder / name
+  path.write_text(f'#!/bin/bash\n(printf "%q " {name} "$@"; echo) >> "{folder}/calls"\n{then}\n')
+  path.chmod(0o755)
+
+
+def calls(folder):
+  """The command lines that stand-ins have seen since the last question."""
+  path = folder / 'calls'
+  text = path.read_text() if path.exists() else ''
+  path.write_text('')
+  return text
+
+
+def bash(*arguments, folder=None, **environment):
+  """Runs bash, with the stand-ins of `folder` first on its path."""
+  path = os.environ['PATH'] if folder is None else f'{folder}:{os.environ["PATH"]}'
+  return subprocess.run(
+    ['bash', *arguments],
+    cwd=ROOT,
+    env=os.environ | {'PATH': path} | environment,
+    capture_output=True,
+    text=True,
+    check=False,
+    timeout=60,
+  )
+
+
+def golden(name):
+  """What a dry run is to print."""
+  return (GOLDEN / name).read_text()

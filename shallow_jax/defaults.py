@@ -14,6 +14,7 @@ from shallow_jax import config_values
 from shallow_jax import losses
 from shallow_jax import models
 from shallow_jax import optimizer
+from shallow_jax import parallel
 from shallow_jax import sweep_settings
 
 EXPERIMENT = dict(
@@ -27,6 +28,10 @@ EXPERIMENT = dict(
     batch_size=256,  # examples that a device computes at once; divides shard_rows
     dtype='float32',  # or float16: half the bytes
     keep_members=False,  # store each member's logits beside the mean of an ensemble
+  ),
+  parallel=dict(  # how it is computed, not what: the results agree (shallow_jax/parallel.py)
+    compile='jit',  # or pmap, which divides the batch alone
+    model=1,  # devices that share a wide layer's hidden units; the others share the batch
   ),
   evaluation=dict(
     latency_batches=(1, 32, 256),  # examples a call; (): don't measure
@@ -198,6 +203,10 @@ def complete(config: Mapping[str, Any] | ml_collections.ConfigDict) -> ml_collec
     _network_name(name): _network(entry, f'config.networks.{name}')
     for name, entry in config_values.mapping(full['networks'], 'config.networks').items()
   }
+  choice(full['parallel']['compile'], parallel.COMPILE, 'config.parallel.compile')
+  model = full['parallel']['model']
+  if model < 1:
+    raise ConfigError(f'config.parallel.model: expected at least 1, not {model}')
   for part, values in full['evaluation']['decoding'].items():
     _check_decoding(values, f'config.evaluation.decoding.{part}')
   full['order'] = full['order'] or tuple(full['networks'])

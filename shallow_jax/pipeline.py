@@ -21,7 +21,9 @@ from shallow_jax import host_memory
 from shallow_jax import kmeans_svm
 from shallow_jax import metrics
 from shallow_jax import models
+from shallow_jax import parallel
 from shallow_jax import problem as problem_lib
+from shallow_jax import processes
 from shallow_jax import realigned_labels
 from shallow_jax import report
 from shallow_jax import run_guard
@@ -60,15 +62,19 @@ def run(
   full = defaults.plain(defaults.complete(config))
   defaults.choice(stage, STAGES, '--stage')
   workdir = pathlib.Path(workdir)
-  with run_guard.lock(workdir), run_guard.handle_signals() as stop:
-    storage.remove_temporary(workdir)
+  with processes.guard(workdir) as stop:
+    if processes.is_first():
+      storage.remove_temporary(workdir)
     if stage != 'report':
       for folder, one_split in split_runs(full, workdir):
         experiment = prepare(one_split, folder, only=only, stop=stop)
         for network in graph.order(experiment.networks, only):
           _advance(experiment, network, stage)
-    storage.write_json(workdir / 'config.json', full)
-    return report.write(full, workdir)
+    if processes.is_first():
+      storage.write_json(workdir / 'config.json', full)
+      report.write(full, workdir)
+    processes.meet('the report is written')
+    return storage.read_json(workdir / 'report' / 'results.json')
 
 
 def report_again(workdir: str | pathlib.Path) -> dict[str, Any]:
@@ -114,10 +120,13 @@ def prepare(
   )
   order = graph.order(networks, only)
   _log_sizes(experiment, order)
+  _check_layouts(experiment, order)
   _refuse_changes(experiment, order)
-  workdir.mkdir(exist_ok=True)
-  storage.write_json(workdir / 'config.json', config)
-  _save_data(workdir / 'data', dataset, described)
+  processes.meet('all have read the data and the settings of before')
+  if processes.is_first():
+    workdir.mkdir(exist_ok=True)
+    storage.write_json(workdir / 'config.json', config)
+    _save_data(workdir / 'data', dataset, described)
   return experiment
 
 
@@ -146,7 +155,7 @@ def store_targets(experiment: experiment_lib.Experiment, network: str) -> None:
 def _advance(experiment: experiment_lib.Experiment, network: str, stage: str) -> None:
   """Does a network's part of a stage; of all stages one after the other."""
   entry = experiment.networks[network]
-  if evaluate.is_finished(experiment, network):
+  if processes.agree(evaluate.is_finished(experiment, network)):
     _refuse_stale(experiment, network)
     _log.info('%s: finished before', network)
     return
@@ -195,6 +204,13 @@ def _size_line(experiment: experiment_lib.Experiment, name: str) -> str:
   )
 
 
+def _check_layouts(experiment: experiment_lib.Experiment, order: Sequence[str]) -> None:
+  """Refuses before the first step what can't be divided over the devices."""
+  for name in order:
+    if experiment.networks[name]['model'] is not None and experiment.networks[name]['fit'] is None:
+      _layout(experiment, name)
+
+
 def _refuse_changes(experiment: experiment_lib.Experiment, order: Sequence[str]) -> None:
   """Refuses to go on with networks that were begun under other settings, all of them at once."""
   for name in order:
@@ -220,8 +236,10 @@ def _save_data(
 
 def _begin(experiment: experiment_lib.Experiment, network: str) -> None:
   folder = experiment.folder(network)
-  folder.mkdir(parents=True, exist_ok=True)
-  storage.write_json(folder / 'fingerprint.json', experiment.fingerprints[network])
+  if processes.is_first():
+    folder.mkdir(parents=True, exist_ok=True)
+    storage.write_json(folder / 'fingerprint.json', experiment.fingerprints[network])
+  processes.meet(f'{network} is begun')
 
 
 def _search(experiment: experiment_lib.Experiment, network: str) -> dict[str, Any]:
@@ -231,15 +249,18 @@ def _search(experiment: experiment_lib.Experiment, network: str) -> dict[str, An
   if candidates == [{}]:
     return {}
   path = folder / 'search.json'
-  if not path.exists():
+  if not processes.agree(path.exists()):
     folders = [folder / f'trial-{i}' for i in range(len(candidates))]
     for trial, its_folder in zip(candidates, folders, strict=True):
       _train_seed(experiment, network, 0, its_folder, trial)
-    storage.write_json(path, _choose(entry, candidates, folders))
+    if processes.is_first():
+      storage.write_json(path, _choose(entry, candidates, folders))
+    processes.meet(f'the search of {network} is done')
   search = storage.read_json(path)
   winner = folder / f'trial-{search["chosen"]}'
-  if winner.exists():
+  if processes.is_first() and winner.exists():
     winner.rename(experiment.folder(network, 0))
+  processes.meet(f'the best trial of {network} is its seed 0')
   return search['trials'][search['chosen']]['settings']
 
 
@@ -274,7 +295,7 @@ def _train_seed(
 ) -> None:
   entry = graph.with_trial(experiment.networks[network], trial)
   weights = _target_weights(experiment, entry, seed)
-  if experiment_lib.read_trained(folder) is not None:
+  if processes.agree(experiment_lib.read_trained(folder) is not None):
     _refuse_other_targets(folder, entry, weights)
     return
   problem = _problem(experiment, network, entry, seed)
@@ -282,11 +303,19 @@ def _train_seed(
   label = f'{network}/{folder.name}{settings}'
   folder.mkdir(parents=True, exist_ok=True)
   if entry['fit'] is None:
-    outcome = train.fit(problem, folder, label=label, stop=experiment.stop)
+    layout = _layout(experiment, network)
+    outcome = train.fit(problem, folder, label=label, stop=experiment.stop, layout=layout)
   else:
     outcome = kmeans_svm.fit(problem, label=label, stop=experiment.stop)
   experiment_lib.save_trained(folder, outcome, trial=trial, target_weights=weights)
   _log.info('%s: %s', label, _described(outcome))
+
+
+def _layout(experiment: experiment_lib.Experiment, network: str) -> parallel.Layout:
+  entry = experiment.networks[network]
+  module = models.build(entry['model'], len(experiment.dataset.class_names))
+  settings, where = experiment.config['parallel'], f'config.networks.{network}'
+  return train.layout_of(entry, module, settings, where)
 
 
 def _refuse_other_targets(

@@ -156,8 +156,25 @@ def _merged(params: Params, batch_stats: Params) -> dict[str, jax.Array]:
 def batch_norm(*, train: bool, **options: Any) -> nn.BatchNorm:
   """Batch normalisation: the batch's own statistics in training, running ones in evaluation."""
   return nn.BatchNorm(
-    use_running_average=not train, momentum=0.9, epsilon=BATCH_NORM_EPSILON, **options
+    use_running_average=not train,
+    momentum=0.9,
+    epsilon=BATCH_NORM_EPSILON,
+    axis_name=_mapped_axis() if train else None,
+    **options,
   )
+
+
+def _mapped_axis() -> str | None:
+  """The axis over which pmap divides the batch, whose statistics are taken over all of it."""
+  try:
+    jax.lax.axis_size('data')
+  except NameError:
+    return None
+  return 'data'
+
+
+# Of WideHidden's and Output's parameters: the axis over the hidden units, by the end of the path.
+HIDDEN_AXES = (('hidden/kernel', 1), ('hidden/u', 1), ('hidden/bias', 0), ('output/kernel', 0))
 
 
 class WideHidden(nn.Module):

@@ -189,15 +189,25 @@ def each_device(forward: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
   Each takes an equal part of the batch in `raw` and `views` and computes it as one device alone
   does, to the same bits.
   """
-  devices = jax.local_devices()
-  if len(devices) == 1:
+  if jax.local_device_count() == 1:
     return jax.jit(forward)
   whole, part = _Spec(), _Spec('block')
-  mesh = jax.sharding.Mesh(np.asarray(devices), ('block',))
+  specs = (whole, whole, part, part)
   mapped = jax.shard_map(
-    forward, mesh=mesh, in_specs=(whole, whole, part, part), out_specs=part, check_vma=False
+    forward, mesh=_local_mesh(), in_specs=specs, out_specs=part, check_vma=False
   )
   return jax.jit(mapped)
+
+
+def on_each_device(tree: Any) -> Any:
+  """A tree of arrays, whole on every device of this process."""
+  if jax.local_device_count() == 1:
+    return jax.device_put(tree)
+  return jax.device_put(tree, jax.sharding.NamedSharding(_local_mesh(), _Spec()))
+
+
+def _local_mesh() -> jax.sharding.Mesh:
+  return jax.sharding.Mesh(np.asarray(jax.local_devices()), ('block',))
 
 
 def bytes_by_device(tree: Any) -> dict[int, int]:
@@ -220,8 +230,10 @@ def _is_mapped() -> bool:
 def _placed(leaf: Any, sharding: jax.sharding.NamedSharding) -> jax.Array:
   if isinstance(leaf, jax.Array) and leaf.sharding == sharding:
     return leaf
-  if sharding.is_fully_addressable or jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+  if sharding.is_fully_addressable:
     return jax.device_put(leaf, sharding)
+  if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+    return jax.random.wrap_key_data(_placed(jax.random.key_data(leaf), sharding))
   array = np.asarray(leaf)  # not by device_put, which compares it among the processes
   return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 

@@ -43,7 +43,8 @@ def logits(
   among which a view's partners are looked up; None takes all.
   """
   rows = np.arange(len(arrays['id'])) if rows is None else rows
-  constants = jax.device_put(dataset.constants)
+  constants = parallel.on_each_device(dataset.constants)
+  variables = [parallel.on_each_device(member.variables) for member in members]
   forwards = [compiled(member.module, dataset.inputs) for member in members]
   together = batch_size * jax.local_device_count()
 
@@ -52,8 +53,8 @@ def logits(
     raw = dataset_lib.take_views(arrays, indices, views)
     return np.stack(
       [
-        np.asarray(forward(member.variables, constants, raw, views if view else None))
-        for forward, member in zip(forwards, members, strict=True)
+        np.asarray(forward(weights, constants, raw, views if view else None))
+        for forward, weights in zip(forwards, variables, strict=True)
       ]
     )
 

@@ -77,6 +77,11 @@ def _initialize(**options: Any) -> None:
     raise ProcessesError(f'the processes did not meet: {" ".join(str(error).split())}') from error
 
 
+def are_several() -> bool:
+  """Whether this process has others beside it."""
+  return jax.process_count() > 1
+
+
 def is_first() -> bool:
   """Whether this process writes what is written once."""
   return jax.process_index() == 0
@@ -95,20 +100,20 @@ def shares(work: Sequence[Any]) -> list[dict[int, Any]]:
 
 def meet(name: str) -> None:
   """Waits until every process is here: what one wrote before, all can read after."""
-  if jax.process_count() > 1:
+  if are_several():
     multihost_utils.sync_global_devices(name)
 
 
 def agree(value: bool) -> bool:  # noqa: FBT001 (what is agreed upon)
   """The first process's value, in every process."""
-  if jax.process_count() == 1:
+  if not are_several():
     return value
   return bool(multihost_utils.broadcast_one_to_all(np.asarray(value)))
 
 
 def of_first(values: Mapping[str, float]) -> dict[str, float]:
   """The first process's numbers, in every process."""
-  if jax.process_count() == 1:
+  if not are_several():
     return dict(values)
   bits = np.asarray([*values.values()], np.float64).view(np.uint32)  # JAX has no float64 here
   found = multihost_utils.broadcast_one_to_all(bits).view(np.float64)
@@ -143,7 +148,7 @@ def guard(workdir: pathlib.Path) -> Iterator[run_guard.StopRequest]:
   Raises:
     run_guard.RunGuardError: another run holds it.
   """
-  if jax.process_count() == 1:
+  if not are_several():
     with run_guard.lock(workdir), run_guard.handle_signals() as stop:
       yield stop
     return
@@ -158,7 +163,7 @@ def end(message: str) -> NoReturn:
   Among several at once: an orderly end waits for the others, which wait for this one in the midst
   of a step. They end once they miss it.
   """
-  if jax.process_count() == 1:
+  if not are_several():
     sys.exit(message)
   print(message, file=sys.stderr, flush=True)
   sys.stdout.flush()

@@ -79,9 +79,7 @@ def free_port() -> int:
 def run(commands: Sequence[Sequence[str]], environment: dict[str, str]) -> int:
   """Runs commands side by side until all have ended, at the latest soon after one has failed."""
   started = [_start(each, environment) for each in commands]
-  echoes = [
-    threading.Thread(target=_echo, args=(i, process)) for i, process in enumerate(started)
-  ]
+  echoes = [threading.Thread(target=_echo, args=(i, process)) for i, process in enumerate(started)]
   previous = {
     number: signal.signal(number, lambda *_: _signal_all(started, signal.SIGTERM))
     for number in (signal.SIGTERM, signal.SIGINT)

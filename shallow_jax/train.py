@@ -269,9 +269,7 @@ class Feed:
   for them.
   """
 
-  def __init__(
-    self, problem: problem_lib.Problem, layout: parallel.Layout | None = None
-  ) -> None:
+  def __init__(self, problem: problem_lib.Problem, layout: parallel.Layout | None = None) -> None:
     self._problem = problem
     self._layout = layout = layout or layout_of(problem.entry, problem.module)
     size = sum(array.nbytes for array in problem.examples.values())

@@ -81,6 +81,7 @@ NETWORK = dict(
     clip_norm=0.0,  # 0: off
   ),
   search={},  # values to try: dict(optimizer=dict(learning_rate=(0.003, 0.01)))
+  compute_dtype='float32',  # or bfloat16: of the products in training; all else stays float32
   batch_size=64,
   num_steps=1000,
   steps_per_call=1,  # > 1 pays on accelerators, and on CPU for nets without convolution
@@ -178,6 +179,10 @@ POSITIVE = (
 
 # What a network's figures do not depend on: changed at will in a finished run.
 PRESENTATION = ('label', 'paper', 'seeds')
+
+# Keys that are younger than many runs: at its default one is left out of the fingerprint, so that
+# these runs go on with the one they have.
+YOUNGER = ('fit', 'compute_dtype')
 
 ConfigError = config_values.ConfigError
 choice = config_values.choice
@@ -280,6 +285,7 @@ def check_values(entry: Mapping[str, Any], where: str) -> None:
   """Refuses names that there are not and numbers out of range, in an entry of the right types."""
   choice(entry['loss']['name'], losses.ON_LABELS + losses.ON_LOGITS, f'{where}.loss.name')
   choice(entry['optimizer']['schedule'], optimizer.SCHEDULES, f'{where}.optimizer.schedule')
+  choice(entry['compute_dtype'], ('float32', 'bfloat16'), f'{where}.compute_dtype')
   choice(entry['select'], ('error', 'loss', 'last'), f'{where}.select')
   _check_steps(entry, where)
   if entry['fit'] is not None:

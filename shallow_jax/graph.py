@@ -122,10 +122,8 @@ def fingerprint(
   """
   entry = networks[name]
   found: dict[str, Any] = {
-    'entry': {key: value for key, value in entry.items() if key not in defaults.PRESENTATION}
+    'entry': {key: value for key, value in entry.items() if not _is_left_out(key, value)}
   }
-  if entry['fit'] is None:
-    del found['entry']['fit']  # younger than many runs, which go on with the fingerprint they have
   if entry['model'] is not None:
     sets = dict.fromkeys([*entry['examples'], 'validation'])
     found['data'] = {
@@ -145,6 +143,11 @@ def fingerprint(
     for needed in dependencies(entry)
   }
   return found
+
+
+def _is_left_out(key: str, value: Any) -> bool:
+  is_young = key in defaults.YOUNGER and value == defaults.NETWORK[key]
+  return is_young or key in defaults.PRESENTATION
 
 
 def _seeds(networks: Networks, entry: Mapping[str, Any], needed: str) -> int | None:

@@ -96,6 +96,7 @@ def _run() -> None:
     path = config_flags.get_config_filename(flags.FLAGS['config'])
     raise defaults.ConfigError(f'--config={path}: no such file')
   _join_processes()
+  command_line.keep_compiled_programs()
   found = pipeline.run(config, workdir, only=_ONLY.value, stage=_STAGE.value)
   if processes.is_first():
     _show(found)

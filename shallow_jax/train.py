@@ -320,6 +320,7 @@ def compiled_step_of(
     tuple(dict(entry['optimizer'], learning_rate=1.0).items()),
     entry['num_steps'],
     entry['views'],
+    entry['compute_dtype'],
     layout or layout_of(entry, problem.module),
   )
 
@@ -336,6 +337,7 @@ def compiled_step(
   optimizer_items: tuple[tuple[str, Any], ...],
   num_steps: int,
   views: int,
+  compute_dtype: str,
   layout: parallel.Layout,
 ) -> Callable[..., tuple[State, jax.Array]]:
   """Compiles the call (state, constants, resident, batches, rate, key) -> (state, loss).
@@ -350,7 +352,7 @@ def compiled_step(
     def one(state: State, row: Mapping[str, Any]) -> tuple[State, jax.Array]:
       batch = batch_of(resident, row)
       x = inputs(constants, batch, row['views'] if views > 1 else None)
-      return train_step(module, loss, optimizer, state, x, batch, rate, key)
+      return train_step(module, loss, optimizer, state, x, batch, rate, key, compute_dtype)
 
     if len(batches['views']) == 1:  # a scan would make convolutions 11 times slower on CPU
       return one(state, jax.tree.map(lambda array: array[0], batches))
@@ -386,6 +388,7 @@ def train_step(
   batch: Mapping[str, jax.Array],
   rate: jax.Array,
   key: jax.Array,
+  compute_dtype: str = 'float32',
 ) -> tuple[State, jax.Array]:
   """One step of gradient descent; returns the new state and the loss before it.
 
@@ -398,12 +401,13 @@ def train_step(
     batch: `label` and, for students, `target`.
     rate: the scalar learning rate.
     key: of the dropout; folded with the step.
+    compute_dtype: float32 or bfloat16, see `models.apply_train`.
   """
   dropout_key = parallel.own_key(jax.random.fold_in(key, state.step))
 
   def objective(params: Any) -> tuple[jax.Array, Any]:
     variables = dict(state.variables, params=params)
-    logits, batch_stats = models.apply_train(module, variables, x, dropout_key)
+    logits, batch_stats = models.apply_train(module, variables, x, dropout_key, compute_dtype)
     return losses.compute(loss, logits, batch, variables['output']['std']), batch_stats
 
   params = state.variables['params']

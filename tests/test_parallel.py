@@ -1,4 +1,4 @@
-"""Four devices compute what one does: trainings on virtual CPU devices in a process of their own."""
+"""Four devices compute what one does, on virtual CPU devices in a process of their own."""
 
 import os
 import pathlib

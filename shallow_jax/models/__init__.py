@@ -100,11 +100,24 @@ def apply(module: nn.Module, variables: Variables, x: jax.Array) -> jax.Array:
 
 
 def apply_train(
-  module: nn.Module, variables: Variables, x: jax.Array, dropout_key: jax.Array
+  module: nn.Module,
+  variables: Variables,
+  x: jax.Array,
+  dropout_key: jax.Array,
+  compute_dtype: str = 'float32',
 ) -> tuple[jax.Array, Mapping[str, Any]]:
-  """The logits [batch, num_classes] in training mode, and the updated batch_stats."""
+  """The float32 logits [batch, num_classes] in training mode, and the updated batch_stats.
+
+  In bfloat16 the inputs and a copy of the parameters are rounded, and with them each layer's
+  outputs; sums within a product, the logits and the gradients of the parameters are float32.
+  """
+  collections = _collections(variables)
+  if compute_dtype != 'float32':
+    x, collections['params'] = jax.tree.map(
+      lambda leaf: leaf.astype(compute_dtype), (x, collections['params'])
+    )
   outputs, updated = module.apply(
-    _collections(variables), x, train=True, rngs={'dropout': dropout_key}, mutable=['batch_stats']
+    collections, x, train=True, rngs={'dropout': dropout_key}, mutable=['batch_stats']
   )
   return _logits(outputs, variables), updated['batch_stats'] if updated else {}
 

@@ -5,6 +5,7 @@ reading that gives both its 54M and its 70M parameters.
 """
 
 from collections.abc import Mapping
+import functools
 from typing import Any
 
 from flax import linen as nn
@@ -209,7 +210,9 @@ class Output(nn.Module):
   def __call__(self, x: jax.Array) -> jax.Array:
     """Maps [batch, H] to float32 logits [batch, num_classes]."""
     init = nn.initializers.variance_scaling(self.init_scale**2, 'fan_in', 'truncated_normal')
-    return nn.Dense(self.num_classes, kernel_init=init, name='output')(x)
+    product = functools.partial(jax.lax.dot_general, preferred_element_type=jnp.float32)
+    layer = nn.Dense(self.num_classes, kernel_init=init, dot_general=product, name='output')
+    return layer(x)
 
 
 def locally_connected(features: int) -> nn.Module:

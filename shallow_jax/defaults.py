@@ -57,6 +57,7 @@ NETWORK = dict(
   ensemble=(),  # networks whose seeds' logits are averaged
   fit=None,  # of model single_layer, which is fitted without gradient descent: see FIT
   seeds=1,
+  seeds_together=False,  # trained in one program: equal to one by one up to rounding
   init='',  # a network of the same model to start from; seed i starts from its seed i mod n
   targets='labels',  # or a network, or one seed of it: 'cnn/0'; of speech 'alignment:cnn' too
   examples=('train',),  # the sets to train on
@@ -182,7 +183,7 @@ PRESENTATION = ('label', 'paper', 'seeds')
 
 # Keys that are younger than many runs: at its default one is left out of the fingerprint, so that
 # these runs go on with the one they have.
-YOUNGER = ('fit', 'compute_dtype')
+YOUNGER = ('fit', 'compute_dtype', 'seeds_together')
 
 ConfigError = config_values.ConfigError
 choice = config_values.choice
@@ -287,6 +288,10 @@ def check_values(entry: Mapping[str, Any], where: str) -> None:
   choice(entry['optimizer']['schedule'], optimizer.SCHEDULES, f'{where}.optimizer.schedule')
   choice(entry['compute_dtype'], ('float32', 'bfloat16'), f'{where}.compute_dtype')
   choice(entry['select'], ('error', 'loss', 'last'), f'{where}.select')
+  if entry['seeds_together'] and entry['stop_after_evaluations']:
+    raise ConfigError(
+      f'{where}.stop_after_evaluations: seeds that are trained together stop together; expected 0'
+    )
   _check_steps(entry, where)
   if entry['fit'] is not None:
     _check_fit(entry, where)

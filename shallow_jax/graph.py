@@ -200,10 +200,23 @@ def _check_targets(networks: Networks, entry: Mapping[str, Any], where: str) -> 
     defaults.choice(entry['init'], list(networks), f'{where}.init')
     if networks[entry['init']]['model'] != entry['model']:
       raise defaults.ConfigError(f'{where}.init: {entry["init"]!r} has another model')
+  if entry['seeds_together']:
+    _check_shared_targets(networks, entry, where)
   on_logits = entry['loss']['name'] in losses.ON_LOGITS
   if entry['model'] is not None and on_logits == on_labels:
     raise defaults.ConfigError(
       f'{where}: loss {entry["loss"]["name"]!r} does not fit targets {entry["targets"]!r}'
+    )
+
+
+def _check_shared_targets(networks: Networks, entry: Mapping[str, Any], where: str) -> None:
+  teacher = target(entry)
+  if teacher is None or teacher.seed is not None or networks[teacher.network]['ensemble']:
+    return
+  if networks[teacher.network]['seeds'] > 1:
+    raise defaults.ConfigError(
+      f'{where}.seeds_together: seeds of {teacher.network} teach one seed each; expected an '
+      f'ensemble or one of its seeds as targets, such as {teacher.network}/0'
     )
 
 

@@ -8,12 +8,13 @@ runs it on its part of the batch, and `mean` averages what they found.
 
 from collections.abc import Callable, Mapping
 import dataclasses
+import math
 from typing import Any
 
 import jax
 import numpy as np
 
-DATA, MODEL = 'data', 'model'
+DATA, MODEL, MEMBER = 'data', 'model', 'member'
 COMPILE = ('jit', 'pmap')
 
 _Spec = jax.sharding.PartitionSpec
@@ -159,18 +160,83 @@ def layout(
     )
   if devices % model:
     raise ParallelError(f'config.parallel.model: {devices} devices do not divide by {model}')
-  if batch_size % (devices // model):
-    raise ParallelError(
-      f'{where}.batch_size: {batch_size} does not divide by the {devices // model} devices that '
-      'share a batch'
-    )
+  _check_batch(batch_size, devices // model, where)
   if hidden % model:
     raise ParallelError(
       f'{where}.model.hidden: {hidden} does not divide by config.parallel.model, {model}'
     )
-  auto = (jax.sharding.AxisType.Auto,) * 2  # Linen's Dropout refuses Explicit, the default
-  mesh = jax.make_mesh((devices // model, model), (DATA, MODEL), axis_types=auto)
+  mesh = _mesh(**{DATA: devices // model, MODEL: model})
   return Layout(mesh, hidden_axes if model > 1 else (), settings['compile'])
+
+
+@dataclasses.dataclass(frozen=True)
+class MemberLayout:
+  """Where the arrays of several trainings in one program lie, stacked along their first axis.
+
+  Attributes:
+    mesh: of axes `member`, over which the trainings are divided, and `data`, over which the batch
+      of each is.
+  """
+
+  mesh: jax.sharding.Mesh
+
+  def place(self, tree: Any) -> Any:
+    """Stacked states, [members, ...]."""
+    return jax.tree.map(lambda leaf: _placed(leaf, self._sharding(MEMBER)), tree)
+
+  def replicate(self, tree: Any) -> Any:
+    """A tree of arrays, whole on every device."""
+    return jax.tree.map(lambda leaf: _placed(leaf, self._sharding()), tree)
+
+  def divide(self, tree: Any) -> Any:
+    """Stacked batches, [members, steps, batch, ...]."""
+    return jax.tree.map(lambda leaf: _placed(leaf, self._sharding(MEMBER, None, DATA)), tree)
+
+  def compiled(self, call: Callable[..., Any]) -> Callable[..., Any]:
+    """Compiles a vmapped call (states, ...) -> (states, losses), which reuses its states' memory.
+
+    The losses [members] come whole to every device.
+    """
+    states, losses = self._sharding(MEMBER), self._sharding()
+    return jax.jit(call, donate_argnums=0, out_shardings=(states, losses))
+
+  def members(self, tree: Any, count: int) -> list[Any]:
+    """Each member's part of stacked arrays, whole on one device of this process."""
+    whole = jax.jit(lambda x: x, out_shardings=self._sharding())(tree)
+    leaves, structure = jax.tree.flatten(local(whole))
+    return [structure.unflatten([leaf[i] for leaf in leaves]) for i in range(count)]
+
+  def description(self) -> dict[str, Any]:
+    """For the provenance of what was trained."""
+    return {
+      'devices': self.mesh.size,
+      'processes': jax.process_count(),
+      **dict(self.mesh.shape),
+      'compile': 'jit',
+    }
+
+  def _sharding(self, *axes: str | None) -> jax.sharding.NamedSharding:
+    return jax.sharding.NamedSharding(self.mesh, _Spec(*axes))
+
+
+def member_layout(
+  settings: Mapping[str, Any] | None, *, members: int, batch_size: int, where: str = 'network'
+) -> MemberLayout:
+  """The layout of so many trainings together: divided over devices as far as their number allows.
+
+  Raises:
+    ParallelError: config.parallel asks for something else, or the batch does not divide by the
+      devices that share it.
+  """
+  if settings and (settings['compile'] != 'jit' or settings['model'] != 1):
+    raise ParallelError(
+      f'{where}.seeds_together: expected config.parallel.compile=jit and model=1, not '
+      f'{settings["compile"]} and {settings["model"]}'
+    )
+  devices = jax.device_count()
+  apart = math.gcd(members, devices)
+  _check_batch(batch_size, devices // apart, where)
+  return MemberLayout(_mesh(**{MEMBER: apart, DATA: devices // apart}))
 
 
 def mean(tree: Any) -> Any:
@@ -210,6 +276,11 @@ def _local_mesh() -> jax.sharding.Mesh:
   return jax.sharding.Mesh(np.asarray(jax.local_devices()), ('block',))
 
 
+def local(tree: Any) -> Any:
+  """Arrays that are whole on every device, as those of one device of this process."""
+  return jax.tree.map(lambda leaf: leaf.addressable_data(0), tree)
+
+
 def bytes_by_device(tree: Any) -> dict[int, int]:
   """The bytes of a tree that each device of this process holds, by the device's id."""
   found: dict[int, int] = {}
@@ -217,6 +288,18 @@ def bytes_by_device(tree: Any) -> dict[int, int]:
     for shard in leaf.addressable_shards:
       found[shard.device.id] = found.get(shard.device.id, 0) + shard.data.nbytes
   return found
+
+
+def _check_batch(batch_size: int, devices: int, where: str) -> None:
+  if batch_size % devices:
+    raise ParallelError(
+      f'{where}.batch_size: {batch_size} does not divide by the {devices} devices that share it'
+    )
+
+
+def _mesh(**axes: int) -> jax.sharding.Mesh:
+  auto = (jax.sharding.AxisType.Auto,) * len(axes)  # Linen's Dropout refuses Explicit, the default
+  return jax.make_mesh(tuple(axes.values()), tuple(axes), axis_types=auto)
 
 
 def _is_mapped() -> bool:

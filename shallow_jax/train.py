@@ -90,7 +90,7 @@ def fit(
     stop: polled once a call.
     layout: of the devices; None: the batch is divided over all of them.
   """
-  run = _start(problem, folder, layout or layout_of(problem.entry, problem.module))
+  run = _start(problem, folder, layout or problem_lib.layout(problem.entry, problem.module))
   first_step = int(run.state.step)
   entry = problem.entry
   with _writers(entry, folder, label, first_step) as (writer, progress):
@@ -136,38 +136,16 @@ class _Run:
     return self.seconds_before + time.perf_counter() - self.started
 
 
-def layout_of(
-  entry: Mapping[str, Any],
-  module: nn.Module,
-  settings: Mapping[str, Any] | None = None,
-  where: str = 'network',
-) -> parallel.Layout:
-  """The layout of an entry's training by config.parallel (None: its defaults).
-
-  Raises:
-    parallel.ParallelError: what can't be divided evenly, with `where` in the config it stands.
-  """
-  layout = parallel.layout(
-    settings,
-    batch_size=entry['batch_size'],
-    hidden_axes=models.hidden_axes(module),
-    hidden=entry['model'].get('hidden', 0),
-    where=where,
-  )
-  if layout.compile == 'pmap' and entry['loss']['label_weight']:
-    raise parallel.ParallelError(
-      f'{where}.loss.label_weight: the mean over the examples with a label is not that of the '
-      "devices' means, which pmap takes; expected 0, or config.parallel.compile=jit"
-    )
-  return layout
-
-
 def initial_state(problem: problem_lib.Problem, layout: parallel.Layout) -> State:
   """The state before the first step, where the layout wants it."""
+  return layout.place(fresh_state(problem))
+
+
+def fresh_state(problem: problem_lib.Problem) -> State:
+  """The state before the first step, on one device."""
   optimizer = _optimizer(problem.entry)
   variables = jax.tree.map(jnp.copy, dict(problem.initial))  # the step donates its state
-  state = State(jnp.int32(0), variables, optimizer.init(variables['params']), jnp.float32(0))
-  return layout.place(state)
+  return State(jnp.int32(0), variables, optimizer.init(variables['params']), jnp.float32(0))
 
 
 def _start(problem: problem_lib.Problem, folder: pathlib.Path, layout: parallel.Layout) -> _Run:
@@ -271,49 +249,44 @@ class Feed:
 
   def __init__(self, problem: problem_lib.Problem, layout: parallel.Layout | None = None) -> None:
     self._problem = problem
-    self._layout = layout = layout or layout_of(problem.entry, problem.module)
+    self._layout = layout = layout or problem_lib.layout(problem.entry, problem.module)
     size = sum(array.nbytes for array in problem.examples.values())
     is_resident = size <= RESIDENT_BYTES
     self._resident = layout.replicate(dict(problem.examples)) if is_resident else None
     self._constants = layout.replicate(problem.dataset.constants)
     self._compiled = compiled_step_of(problem, layout)
     self._rate = np.float32(problem.entry['optimizer']['learning_rate'])
-    self._key = layout.replicate(jax.random.fold_in(jax.random.key(problem.seed), 1))
+    self._key = layout.replicate(dropout_key(problem))
     self._positions = layout.positions(problem.entry['batch_size'])
 
   def step(self, state: State, rate_factor: float, step: int) -> tuple[State, jax.Array]:
     """Takes `steps_per_call` steps; returns the new state and the mean loss over them."""
-    batches = self._layout.divide(self._batches(step), self._problem.entry['batch_size'])
+    arrays = problem_lib.call_inputs(
+      self._problem, step, self._positions, sent=self._resident is None
+    )
+    batches = self._layout.divide(arrays, self._problem.entry['batch_size'])
     rate = self._rate * np.float32(rate_factor)
     return self._compiled(state, self._constants, self._resident, batches, rate, self._key)
 
-  def _batches(self, step: int) -> dict[str, Any]:
-    """What the steps of a call take in, [steps_per_call, positions of this process, ...]."""
-    indices, views = (array[:, self._positions] for array in self._order(step))
-    if self._resident is not None:
-      return {'indices': indices, 'views': views}
-    flat = dataset_lib.take_views(self._problem.examples, indices.reshape(-1), views.reshape(-1))
-    arrays = {name: array.reshape(*indices.shape, *array.shape[1:]) for name, array in flat.items()}
-    return {'arrays': arrays, 'views': views}
 
-  def _order(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices and views [steps_per_call, batch]; an example's views take turns by epoch."""
-    problem, entry = self._problem, self._problem.entry
-    count = len(problem.examples['id'])
-    orders = [
-      dataset_lib.order(count, entry['batch_size'], problem.seed, step + i)
-      for i in range(entry['steps_per_call'])
-    ]
-    indices, epochs = (np.stack(each) for each in zip(*orders, strict=True))
-    return indices, (epochs % entry['views']).astype(np.int32)
+def dropout_key(problem: problem_lib.Problem) -> jax.Array:
+  """What a seed's dropout is drawn from, step by step."""
+  return jax.random.fold_in(jax.random.key(problem.seed), 1)
 
 
 def compiled_step_of(
   problem: problem_lib.Problem, layout: parallel.Layout | None = None
 ) -> Callable[..., tuple[State, jax.Array]]:
   """The compiled call of a problem; all seeds and learning rates of a network share it."""
-  entry = problem.entry
   return compiled_step(
+    layout or problem_lib.layout(problem.entry, problem.module), *program_arguments(problem)
+  )
+
+
+def program_arguments(problem: problem_lib.Problem) -> tuple[Any, ...]:
+  """What the program of a problem's call depends on, the arguments of `program`."""
+  entry = problem.entry
+  return (
     problem.module,
     problem.dataset.inputs,
     tuple(entry['loss'].items()),
@@ -321,7 +294,6 @@ def compiled_step_of(
     entry['num_steps'],
     entry['views'],
     entry['compute_dtype'],
-    layout or layout_of(entry, problem.module),
   )
 
 
@@ -331,6 +303,13 @@ def _optimizer(entry: Mapping[str, Any]) -> optax.GradientTransformation:
 
 @functools.lru_cache(maxsize=32)
 def compiled_step(
+  layout: parallel.Layout, *arguments: Any
+) -> Callable[..., tuple[State, jax.Array]]:
+  """Compiles `program(*arguments)` for a layout of the devices."""
+  return layout.compiled(program(*arguments), divided=3)
+
+
+def program(
   module: nn.Module,
   inputs: dataset_lib.Inputs,
   loss_items: tuple[tuple[str, Any], ...],
@@ -338,9 +317,8 @@ def compiled_step(
   num_steps: int,
   views: int,
   compute_dtype: str,
-  layout: parallel.Layout,
 ) -> Callable[..., tuple[State, jax.Array]]:
-  """Compiles the call (state, constants, resident, batches, rate, key) -> (state, loss).
+  """The call (state, constants, resident, batches, rate, key) -> (state, loss), not compiled yet.
 
   `batches` are those of one or several steps, a row a step; the loss is the mean over them.
   """
@@ -359,7 +337,7 @@ def compiled_step(
     state, each = jax.lax.scan(one, state, batches)
     return state, jnp.mean(each)
 
-  return layout.compiled(call, divided=3)
+  return call
 
 
 def batch_of(resident: Mapping[str, Any] | None, row: Mapping[str, Any]) -> dict[str, Any]:
@@ -403,11 +381,11 @@ def train_step(
     key: of the dropout; folded with the step.
     compute_dtype: float32 or bfloat16, see `models.apply_train`.
   """
-  dropout_key = parallel.own_key(jax.random.fold_in(key, state.step))
+  step_key = parallel.own_key(jax.random.fold_in(key, state.step))
 
   def objective(params: Any) -> tuple[jax.Array, Any]:
     variables = dict(state.variables, params=params)
-    logits, batch_stats = models.apply_train(module, variables, x, dropout_key, compute_dtype)
+    logits, batch_stats = models.apply_train(module, variables, x, step_key, compute_dtype)
     return losses.compute(loss, logits, batch, variables['output']['std']), batch_stats
 
   params = state.variables['params']

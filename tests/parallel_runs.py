@@ -18,6 +18,7 @@ from shallow_jax import parallel
 from shallow_jax import predict
 from shallow_jax import problem as problem_lib
 from shallow_jax import train
+from shallow_jax import train_together
 
 WIDE = dict(name='shallow', hidden=256, bottleneck=16)
 CNN = dict(name='cnn', features=(4,), kernel_size=3, dense=(8,), batch_norm=True)
@@ -47,8 +48,8 @@ def digits():
   return data_lib.load(defaults.complete(dict(data=dict(name='digits'))).data.to_dict())
 
 
-def make_problem(dataset, **changes):
-  """A network on the digits' labels."""
+def make_problem(dataset, *, seed=0, **changes):
+  """A seed of a network on the digits' labels."""
   entry = dict(
     num_steps=NUM_STEPS,
     evaluate_every_steps=6,
@@ -58,7 +59,7 @@ def make_problem(dataset, **changes):
   )
   config = defaults.experiment(data=dict(name='digits'), networks=dict(net=entry | changes))
   arrays = [dataset.splits[name].arrays for name in ('train', 'validation')]
-  return problem_lib.build(defaults.plain(config)['networks']['net'], dataset, *arrays)
+  return problem_lib.build(defaults.plain(config)['networks']['net'], dataset, *arrays, seed=seed)
 
 
 def steps(problem, layout, count=NUM_STEPS):
@@ -72,7 +73,7 @@ def steps(problem, layout, count=NUM_STEPS):
 def found(dataset, case, settings):
   """Variables and loss after some steps, and the bytes of the state on each device."""
   problem = make_problem(dataset, **CASES[case])
-  layout = train.layout_of(problem.entry, problem.module, settings)
+  layout = problem_lib.layout(problem.entry, problem.module, settings)
   state, loss = steps(problem, layout)
   return {
     'variables': jax.device_get(layout.whole(state.variables)),
@@ -88,6 +89,15 @@ def sent(dataset):
     return found(dataset, 'dense', LAYOUTS['jit'])
   finally:
     train.RESIDENT_BYTES = limit
+
+
+def together(dataset, count, case='dropout'):
+  """The variables of so many seeds that were trained together, one by one in a list."""
+  problems = [make_problem(dataset, seed=seed, **CASES[case]) for seed in range(count)]
+  with tempfile.TemporaryDirectory() as folder:
+    folders = [pathlib.Path(folder) / str(seed) for seed in range(count)]
+    outcomes = train_together.fit(problems, folders)
+  return [jax.device_get(outcome.variables) for outcome in outcomes]
 
 
 def logits(dataset):
@@ -107,7 +117,7 @@ def moved(dataset):
   """Whether a state saved on each layout comes back on each other one as it was."""
   problem = make_problem(dataset, model=WIDE)
   layouts = [
-    train.layout_of(problem.entry, problem.module, LAYOUTS[name]) for name in ('jit', 'model')
+    problem_lib.layout(problem.entry, problem.module, LAYOUTS[name]) for name in ('jit', 'model')
   ]
   equal = []
   for source in layouts:
@@ -130,6 +140,7 @@ def main(path):
     'sent': sent(dataset),
     'logits': logits(dataset),
     'moved': moved(dataset),
+    'together': {count: together(dataset, count) for count in (2, 4)},
   }
   pathlib.Path(path).write_bytes(pickle.dumps(report))
 

@@ -13,7 +13,7 @@ import pytest
 
 from shallow_jax import models
 from shallow_jax import parallel
-from shallow_jax import train
+from shallow_jax import problem as problem_lib
 
 TOLERANCE = 1e-5  # relative to the largest value of an array; measured: 2.2e-7
 REPOSITORY = pathlib.Path(__file__).parents[1]
@@ -85,6 +85,14 @@ def test_a_state_is_restored_onto_another_mesh(on_four):
   assert on_four['moved'] == [True] * 4
 
 
+@pytest.mark.parametrize('count', [2, 4])  # on 2 and 4 of the devices, with half and whole batches
+def test_seeds_that_devices_train_together_are_those_of_one_device(digits, on_four, count):
+  for one, four in zip(
+    parallel_runs.together(digits, count), on_four['together'][count], strict=True
+  ):
+    assert largest_difference(one, four) < TOLERANCE
+
+
 def wide_bytes(problem):
   """The bytes of a shallow net's parameters that have a hidden-units axis, by NumPy."""
   inputs, classes = 64, 10
@@ -132,4 +140,4 @@ def test_pmap_is_refused_where_its_mean_is_another_one(digits):
   entry = dict(problem.entry, loss=dict(problem.entry['loss'], label_weight=0.5))
   settings = parallel_runs.LAYOUTS['pmap']
   with pytest.raises(parallel.ParallelError, match=r'networks\.net\.loss\.label_weight'):
-    train.layout_of(entry, problem.module, settings, 'networks.net')
+    problem_lib.layout(entry, problem.module, settings, 'networks.net')

@@ -300,18 +300,18 @@ def test_a_batch_is_on_its_way_before_the_loss_of_the_one_before_is_waited_for(
   digits, tmp_path, monkeypatch
 ):
   events = []
-  batches, check = train.Feed._batches, train._check_finite
+  inputs, check = problem_lib.call_inputs, train._check_finite
 
-  def noted_batches(feed, step):
+  def noted_inputs(problem, step, *args, **kwargs):
     events.append(f'batch {step}')
-    return batches(feed, step)
+    return inputs(problem, step, *args, **kwargs)
 
   def noted_check(loss, step):
     events.append(f'loss of {step - 1}')
     return check(loss, step)
 
   monkeypatch.setattr(train, 'RESIDENT_BYTES', 0)
-  monkeypatch.setattr(train.Feed, '_batches', noted_batches)
+  monkeypatch.setattr(problem_lib, 'call_inputs', noted_inputs)
   monkeypatch.setattr(train, '_check_finite', noted_check)
   train.fit(make_problem(digits), tmp_path)
   assert events[2:6] == ['batch 1', 'loss of 0', 'batch 2', 'loss of 1']

@@ -110,8 +110,9 @@ def _start(command: Sequence[str], environment: dict[str, str]) -> subprocess.Po
 
 def _echo(index: int, process: subprocess.Popen[str]) -> None:
   assert process.stdout is not None
-  for line in process.stdout:
-    print(f'[{index}] {line}', end='', flush=True)
+  with process.stdout as lines:
+    for line in lines:
+      print(f'[{index}] {line}', end='', flush=True)
 
 
 def _wait(started: Sequence[subprocess.Popen[str]]) -> int:

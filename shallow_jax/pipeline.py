@@ -49,6 +49,8 @@ def run(
 ) -> dict[str, Any]:
   """Does all that is due and returns the results (the content of report/results.json).
 
+  Of several processes, which all call it on the same workdir, the first one gets the results.
+
   Finished networks are skipped, an interrupted one goes on where it was, one whose settings have
   changed is refused with the keys that differ.
 
@@ -70,11 +72,12 @@ def run(
         experiment = prepare(one_split, folder, only=only, stop=stop)
         for network in graph.order(experiment.networks, only):
           _advance(experiment, network, stage)
+    results: dict[str, Any] = {}
     if processes.is_first():
       storage.write_json(workdir / 'config.json', full)
-      report.write(full, workdir)
+      results = report.write(full, workdir)
     processes.meet('the report is written')
-    return storage.read_json(workdir / 'report' / 'results.json')
+    return results
 
 
 def report_again(workdir: str | pathlib.Path) -> dict[str, Any]:

@@ -78,13 +78,13 @@ def _initialize(**options: Any) -> None:
 
 
 def are_several() -> bool:
-  """Whether this process has others beside it."""
-  return jax.process_count() > 1
+  """Whether this process has joined others."""
+  return jax.distributed.is_initialized() and jax.process_count() > 1
 
 
 def is_first() -> bool:
   """Whether this process writes what is written once."""
-  return jax.process_index() == 0
+  return not are_several() or jax.process_index() == 0
 
 
 def index() -> int:

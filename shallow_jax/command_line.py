@@ -40,7 +40,7 @@ def keep_compiled_programs() -> None:
 
   JAX_COMPILATION_CACHE_DIR names another folder, JAX_ENABLE_COMPILATION_CACHE=false keeps nothing.
   """
-  if jax.config.jax_compilation_cache_dir is None:
+  if jax.config.values['jax_compilation_cache_dir'] is None:
     caches = pathlib.Path(os.environ.get('XDG_CACHE_HOME') or '~/.cache').expanduser()
     jax.config.update('jax_compilation_cache_dir', str(caches / 'shallow_jax' / 'xla'))
   jax.config.update('jax_persistent_cache_min_compile_time_secs', _KEPT_FROM_SECONDS)

@@ -86,17 +86,15 @@ class Layout:
 
     return jax.tree.map(divided, tree)
 
-  def compiled(self, call: Callable[..., Any], *, divided: int) -> Callable[..., Any]:
-    """Compiles `call(state, ...) -> (state, loss)`, which reuses the memory of its state.
+  def compiled(self, call: Callable[..., Any]) -> Callable[..., Any]:
+    """Compiles the program of one device, `call(state, constants, resident, batches, rate, key)`.
 
-    Args:
-      call: the program of one device.
-      divided: which argument `divide` made.
+    It returns the new state, for which it takes the old one's memory, and the loss. Of its
+    arguments `batches` are what `divide` made.
     """
     if self.compile == 'pmap':
-      axes = [None] * call.__code__.co_argcount
-      axes[divided] = 0  # type: ignore
-      return jax.pmap(call, DATA, in_axes=tuple(axes), out_axes=None, donate_argnums=0)
+      axes = (None, None, None, 0, None, None)
+      return jax.pmap(call, DATA, in_axes=axes, out_axes=None, donate_argnums=0)
     if self.mesh.size == 1:
       return jax.jit(call, donate_argnums=0)
 
@@ -158,6 +156,8 @@ def layout(
       f'config.parallel.model: {settings["model"]}, but pmap divides the batch alone; expected 1, '
       'or compile=jit'
     )
+  if settings['compile'] == 'pmap' and jax.process_count() > 1:
+    raise ParallelError('config.parallel.compile: pmap is for one process; expected jit')
   if devices % model:
     raise ParallelError(f'config.parallel.model: {devices} devices do not divide by {model}')
   _check_batch(batch_size, devices // model, where)

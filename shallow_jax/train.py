@@ -306,7 +306,7 @@ def compiled_step(
   layout: parallel.Layout, *arguments: Any
 ) -> Callable[..., tuple[State, jax.Array]]:
   """Compiles `program(*arguments)` for a layout of the devices."""
-  return layout.compiled(program(*arguments), divided=3)
+  return layout.compiled(program(*arguments))
 
 
 def program(

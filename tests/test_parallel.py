@@ -42,7 +42,7 @@ def on_four(tmp_path_factory):
     [sys.executable, str(REPOSITORY / 'tests' / 'parallel_runs.py'), str(path)],
     env={**os.environ, **flags, 'PYTHONPATH': path_of_modules},
     check=True,
-    timeout=300,
+    timeout=600,  # it takes 30 on two idle cores
   )
   return pickle.loads(path.read_bytes())
 

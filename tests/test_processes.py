@@ -22,7 +22,7 @@ from shallow_jax import processes
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
 CONFIG = REPOSITORY / 'tests' / 'two_networks.py'
-TIMEOUT = 240  # seconds; it takes 15 on two idle cores
+TIMEOUT = 300  # seconds; it takes 15 on two idle cores
 TOLERANCE = 1e-5  # relative to an array's largest value
 
 
@@ -34,23 +34,24 @@ def start(workdir, *flags, config=CONFIG):
 
 
 def finish(process, timeout=TIMEOUT):
-  """What it printed, once it has ended; its exit code is `process.returncode`."""
-  try:
-    return process.communicate(timeout=timeout)[0]
-  except subprocess.TimeoutExpired:
-    process.terminate()
-    raise
+  """What it printed from here on, once it has ended; its exit code is `process.returncode`."""
+  with process:
+    try:
+      return process.communicate(timeout=timeout)[0]
+    except subprocess.TimeoutExpired:
+      process.terminate()
+      raise
 
 
 def wait_for(process, text, timeout=TIMEOUT):
   """Reads lines until one has the text."""
-  deadline = time.monotonic() + timeout
+  deadline, lines = time.monotonic() + timeout, []
   while time.monotonic() < deadline:
-    line = process.stdout.readline()
-    if text in line:
+    lines.append(process.stdout.readline())
+    if text in lines[-1]:
       return
-    assert line, f'ended without saying {text!r}'
-  raise AssertionError(f'did not say {text!r} in {timeout} s')
+    assert lines[-1], f'ended without saying {text!r}: {"".join(lines)}'
+  finish(process, timeout=0)
 
 
 @pytest.fixture(scope='module')
@@ -141,13 +142,16 @@ def test_a_stopped_run_goes_on_to_the_bits_of_an_uninterrupted_one(tmp_path):
   flags = ['--only=cnn', '--stage=train', '--config.networks.cnn.num_steps=200']
   flags += ['--config.networks.cnn.evaluate_every_steps=50']
   whole = start(tmp_path / 'whole', *flags)
-  finish(whole)
+  printed = finish(whole)
+  assert whole.returncode == 0, printed
   stopped = start(tmp_path / 'stopped', *flags)
-  wait_for(stopped, 'Rank 3')  # about to train
+  wait_for(stopped, 'digits: train 400')  # about to train
   stopped.send_signal(signal.SIGTERM)
-  finish(stopped)
+  printed = finish(stopped)
+  assert stopped.returncode == 128 + signal.SIGTERM, printed
   resumed = start(tmp_path / 'stopped', *flags)
-  finish(resumed)
+  printed = finish(resumed)
+  assert resumed.returncode == 0, printed
   records = [
     experiment_lib.read_trained(tmp_path / run / 'cnn' / 'seed-0') for run in ('whole', 'stopped')
   ]

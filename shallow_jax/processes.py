@@ -7,6 +7,7 @@ what there is once; checkpoints and the shards of a logit store are written by a
 
 from collections.abc import Iterator, Mapping, Sequence
 import contextlib
+import itertools
 import os
 import pathlib
 import signal
@@ -14,6 +15,7 @@ import sys
 from typing import Any, NoReturn
 
 import jax
+from jax._src import distributed
 from jax.experimental import multihost_utils
 import numpy as np
 
@@ -23,6 +25,8 @@ from shallow_jax import run_guard
 HEARTBEAT_TIMEOUT_SECONDS = 60
 START_TIMEOUT_SECONDS = 300
 _SHUTDOWN_TIMEOUT_SECONDS = 60
+_MEETING_TIMEOUT_SECONDS = 3600
+_MEETINGS = itertools.count()  # each has a name of its own
 
 
 class ProcessesError(RuntimeError):
@@ -101,7 +105,9 @@ def shares(work: Sequence[Any]) -> list[dict[int, Any]]:
 def meet(name: str) -> None:
   """Waits until every process is here: what one wrote before, all can read after."""
   if are_several():
-    multihost_utils.sync_global_devices(name)
+    # Not by a sum over devices: on CPU that waits for 30 seconds only, less than data may take.
+    meeting = f'{next(_MEETINGS)} {name}'
+    distributed.global_state.client.wait_at_barrier(meeting, 1000 * _MEETING_TIMEOUT_SECONDS)
 
 
 def agree(value: bool) -> bool:  # noqa: FBT001 (what is agreed upon)

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
+from shallow_jax import processes
 from shallow_jax import storage
 
 _log = logging.getLogger(__name__)
@@ -26,15 +27,23 @@ class CheckpointError(ValueError):
 def save(
   folder: pathlib.Path, step: int, tree: Any, *, notes: Mapping[str, Any], keep: int
 ) -> None:
-  """Saves a tree of arrays as `folder/<step>`, then drops all but the newest `keep` steps."""
+  """Saves a tree of arrays as `folder/<step>`, then drops all but the newest `keep` steps.
+
+  Of several processes each writes what its devices hold, and the first one the manifest.
+  """
   path = folder / str(step)
-  _remove(folder, step)
+  if processes.is_first():
+    _remove(folder, step)
+  processes.meet('an older checkpoint of this step is gone')
   ocp.save(str(path.absolute()), tree)
-  files = {str(file.relative_to(path)): storage.sha256_file(file) for file in _files(path)}
-  manifest = {'step': step, 'files': files, 'arrays': _description(tree), 'notes': dict(notes)}
-  storage.write_sealed_json(_manifest_path(folder, step), manifest)
-  for old in steps(folder)[keep:]:
-    _remove(folder, old)
+  processes.meet('the checkpoint is written')
+  if processes.is_first():
+    files = {str(file.relative_to(path)): storage.sha256_file(file) for file in _files(path)}
+    manifest = {'step': step, 'files': files, 'arrays': _description(tree), 'notes': dict(notes)}
+    storage.write_sealed_json(_manifest_path(folder, step), manifest)
+    for old in steps(folder)[keep:]:
+      _remove(folder, old)
+  processes.meet('the checkpoint has its manifest')
 
 
 def remove_all(folder: pathlib.Path) -> None:
@@ -69,7 +78,11 @@ def restore_newest(folder: pathlib.Path, template: Any) -> tuple[Any, dict[str, 
 
 
 def restore(folder: pathlib.Path, step: int, template: Any) -> tuple[Any, dict[str, Any]]:
-  """One step as a tree like `template` (arrays or jax.ShapeDtypeStruct), and its notes."""
+  """One step as a tree like `template` (arrays or jax.ShapeDtypeStruct), and its notes.
+
+  Each array comes to where the template's lies; of a jax.ShapeDtypeStruct to one device. Where it
+  lay when it was saved does not matter.
+  """
   manifest = storage.read_sealed_json(_manifest_path(folder, step))
   path = folder / str(step)
   _verify(path, manifest)
@@ -90,7 +103,8 @@ def _verify(path: pathlib.Path, manifest: Mapping[str, Any]) -> None:
 
 
 def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
-  sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+  here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+  sharding = leaf.sharding if isinstance(leaf, jax.Array) else here
   return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
 

@@ -2,12 +2,16 @@
 
 from collections.abc import Sequence
 import logging
+import os
 import pathlib
 import sys
 from typing import Any
 
 from absl import flags
 from absl import logging as absl_logging
+import jax
+
+_KEPT_FROM_SECONDS = 0.1  # below, compiling again takes no longer than reading
 
 
 def parse(argv: Sequence[str]) -> list[str]:
@@ -29,6 +33,17 @@ def log_to_terminal() -> None:
   logger.addHandler(handler)
   logger.setLevel(logging.INFO)
   logger.propagate = False
+
+
+def keep_compiled_programs() -> None:
+  """Keeps what XLA compiles for the next start, in $XDG_CACHE_HOME/shallow_jax/xla or ~/.cache.
+
+  JAX_COMPILATION_CACHE_DIR names another folder, JAX_ENABLE_COMPILATION_CACHE=false keeps nothing.
+  """
+  if jax.config.values['jax_compilation_cache_dir'] is None:
+    caches = pathlib.Path(os.environ.get('XDG_CACHE_HOME') or '~/.cache').expanduser()
+    jax.config.update('jax_compilation_cache_dir', str(caches / 'shallow_jax' / 'xla'))
+  jax.config.update('jax_persistent_cache_min_compile_time_secs', _KEPT_FROM_SECONDS)
 
 
 def configs_folder() -> pathlib.Path:

@@ -14,6 +14,7 @@ from shallow_jax import config_values
 from shallow_jax import losses
 from shallow_jax import models
 from shallow_jax import optimizer
+from shallow_jax import parallel
 from shallow_jax import sweep_settings
 
 EXPERIMENT = dict(
@@ -27,6 +28,10 @@ EXPERIMENT = dict(
     batch_size=256,  # examples that a device computes at once; divides shard_rows
     dtype='float32',  # or float16: half the bytes
     keep_members=False,  # store each member's logits beside the mean of an ensemble
+  ),
+  parallel=dict(  # how it is computed, not what: the results agree (shallow_jax/parallel.py)
+    compile='jit',  # or pmap, which divides the batch alone
+    model=1,  # devices that share a wide layer's hidden units; the others share the batch
   ),
   evaluation=dict(
     latency_batches=(1, 32, 256),  # examples a call; (): don't measure
@@ -52,6 +57,7 @@ NETWORK = dict(
   ensemble=(),  # networks whose seeds' logits are averaged
   fit=None,  # of model single_layer, which is fitted without gradient descent: see FIT
   seeds=1,
+  seeds_together=False,  # trained in one program: equal to one by one up to rounding
   init='',  # a network of the same model to start from; seed i starts from its seed i mod n
   targets='labels',  # or a network, or one seed of it: 'cnn/0'; of speech 'alignment:cnn' too
   examples=('train',),  # the sets to train on
@@ -76,6 +82,7 @@ NETWORK = dict(
     clip_norm=0.0,  # 0: off
   ),
   search={},  # values to try: dict(optimizer=dict(learning_rate=(0.003, 0.01)))
+  compute_dtype='float32',  # or bfloat16: of the products in training; all else stays float32
   batch_size=64,
   num_steps=1000,
   steps_per_call=1,  # > 1 pays on accelerators, and on CPU for nets without convolution
@@ -174,6 +181,10 @@ POSITIVE = (
 # What a network's figures do not depend on: changed at will in a finished run.
 PRESENTATION = ('label', 'paper', 'seeds')
 
+# Keys that are younger than many runs: at its default one is left out of the fingerprint, so that
+# these runs go on with the one they have.
+YOUNGER = ('fit', 'compute_dtype', 'seeds_together')
+
 ConfigError = config_values.ConfigError
 choice = config_values.choice
 
@@ -198,6 +209,10 @@ def complete(config: Mapping[str, Any] | ml_collections.ConfigDict) -> ml_collec
     _network_name(name): _network(entry, f'config.networks.{name}')
     for name, entry in config_values.mapping(full['networks'], 'config.networks').items()
   }
+  choice(full['parallel']['compile'], parallel.COMPILE, 'config.parallel.compile')
+  model = full['parallel']['model']
+  if model < 1:
+    raise ConfigError(f'config.parallel.model: expected at least 1, not {model}')
   for part, values in full['evaluation']['decoding'].items():
     _check_decoding(values, f'config.evaluation.decoding.{part}')
   full['order'] = full['order'] or tuple(full['networks'])
@@ -271,7 +286,12 @@ def check_values(entry: Mapping[str, Any], where: str) -> None:
   """Refuses names that there are not and numbers out of range, in an entry of the right types."""
   choice(entry['loss']['name'], losses.ON_LABELS + losses.ON_LOGITS, f'{where}.loss.name')
   choice(entry['optimizer']['schedule'], optimizer.SCHEDULES, f'{where}.optimizer.schedule')
+  choice(entry['compute_dtype'], ('float32', 'bfloat16'), f'{where}.compute_dtype')
   choice(entry['select'], ('error', 'loss', 'last'), f'{where}.select')
+  if entry['seeds_together'] and entry['stop_after_evaluations']:
+    raise ConfigError(
+      f'{where}.stop_after_evaluations: seeds that are trained together stop together; expected 0'
+    )
   _check_steps(entry, where)
   if entry['fit'] is not None:
     _check_fit(entry, where)

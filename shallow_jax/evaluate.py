@@ -27,6 +27,7 @@ from shallow_jax import metrics
 from shallow_jax import models
 from shallow_jax import predict
 from shallow_jax import predictions
+from shallow_jax import processes
 from shallow_jax import realigned_labels
 from shallow_jax import recognise
 from shallow_jax import storage
@@ -88,8 +89,10 @@ def evaluate(experiment: experiment_lib.Experiment, network: str) -> dict[str, A
   }
   if per is not None:
     result['alignment'] = realigned_labels.statistics(experiment, network)
-  _save_outcomes(experiment, network, found)
-  storage.write_json(experiment.folder(network) / 'result.json', result)
+  if processes.is_first():
+    _save_outcomes(experiment, network, found)
+    storage.write_json(experiment.folder(network) / 'result.json', result)
+  processes.meet(f'{network} is evaluated')
   for metric, summary in result['metrics']['test'].items():
     if summary is not None:
       _log.info('%s: test %s %s', network, metric, _shown(summary))
@@ -300,6 +303,7 @@ def _provenance(
   is_ensemble = bool(experiment.networks[network]['ensemble'])
   return {
     'device': _device(),
+    'mesh': None if is_ensemble else records[0].get('mesh'),
     'config_hash': storage.sha256_json(experiment.fingerprints[network]),
     'commit': _commit(),
     'command': shlex.join(sys.argv),

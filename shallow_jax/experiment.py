@@ -21,6 +21,7 @@ from shallow_jax import checkpoint
 from shallow_jax import graph
 from shallow_jax import models
 from shallow_jax import predict
+from shallow_jax import processes
 from shallow_jax import run_guard
 from shallow_jax import storage
 from shallow_jax import train
@@ -78,7 +79,8 @@ def save_trained(
 ) -> None:
   """Keeps a finished seed: its weights, then `trained.json`, which says that it is finished."""
   if outcome.variables is not None:
-    checkpoint.save(folder / 'weights', outcome.step, outcome.variables, notes={}, keep=1)
+    variables = jax.device_get(outcome.variables)  # equal in every process
+    checkpoint.save(folder / 'weights', outcome.step, variables, notes={}, keep=1)
   record = {
     'status': 'diverged' if outcome.diverged else 'trained',
     'step': outcome.step,
@@ -89,9 +91,12 @@ def save_trained(
     'examples_per_second': outcome.examples_per_second,
     'weights_sha256': None if outcome.variables is None else _weights_sha256(outcome.variables),
     'target_weights': list(target_weights),
+    'mesh': outcome.mesh,
   }
-  storage.write_json(folder / 'trained.json', record)
-  checkpoint.remove_all(folder / 'checkpoints')
+  if processes.is_first():
+    storage.write_json(folder / 'trained.json', record)
+    checkpoint.remove_all(folder / 'checkpoints')
+  processes.meet(f'{folder.name} is trained')
 
 
 def read_trained(folder: pathlib.Path) -> dict[str, Any] | None:

@@ -128,10 +128,8 @@ def fingerprint(
   """
   entry = networks[name]
   found: dict[str, Any] = {
-    'entry': {key: value for key, value in entry.items() if key not in defaults.PRESENTATION}
+    'entry': {key: value for key, value in entry.items() if not _is_left_out(key, value)}
   }
-  if entry['fit'] is None:
-    del found['entry']['fit']  # younger than many runs, which go on with the fingerprint they have
   if entry['model'] is not None:
     sets = dict.fromkeys([*entry['examples'], 'validation'])
     found['data'] = {
@@ -151,6 +149,11 @@ def fingerprint(
     for needed in dependencies(entry)
   }
   return found
+
+
+def _is_left_out(key: str, value: Any) -> bool:
+  is_young = key in defaults.YOUNGER and value == defaults.NETWORK[key]
+  return is_young or key in defaults.PRESENTATION
 
 
 def _seeds(networks: Networks, entry: Mapping[str, Any], needed: str) -> int | None:
@@ -203,10 +206,23 @@ def _check_targets(networks: Networks, entry: Mapping[str, Any], where: str) -> 
     defaults.choice(entry['init'], list(networks), f'{where}.init')
     if networks[entry['init']]['model'] != entry['model']:
       raise defaults.ConfigError(f'{where}.init: {entry["init"]!r} has another model')
+  if entry['seeds_together']:
+    _check_shared_targets(networks, entry, where)
   on_logits = entry['loss']['name'] in losses.ON_LOGITS
   if entry['model'] is not None and on_logits == on_labels:
     raise defaults.ConfigError(
       f'{where}: loss {entry["loss"]["name"]!r} does not fit targets {entry["targets"]!r}'
+    )
+
+
+def _check_shared_targets(networks: Networks, entry: Mapping[str, Any], where: str) -> None:
+  teacher = target(entry)
+  if teacher is None or teacher.seed is not None or networks[teacher.network]['ensemble']:
+    return
+  if networks[teacher.network]['seeds'] > 1:
+    raise defaults.ConfigError(
+      f'{where}.seeds_together: seeds of {teacher.network} teach one seed each; expected an '
+      f'ensemble or one of its seeds as targets, such as {teacher.network}/0'
     )
 
 

@@ -4,8 +4,10 @@ Kept short so that everything below can be imported and tested without flags.
 """
 
 from collections.abc import Mapping
+import logging
 import pathlib
 import sys
+import traceback
 from typing import Any
 
 from absl import app
@@ -20,7 +22,9 @@ from shallow_jax import experiment
 from shallow_jax import logit_manifest
 from shallow_jax import logit_store
 from shallow_jax import metric_writer
+from shallow_jax import parallel
 from shallow_jax import pipeline
+from shallow_jax import processes
 from shallow_jax import report
 from shallow_jax import report_tables
 from shallow_jax import results
@@ -35,6 +39,8 @@ EXPECTED_ERRORS = (
   experiment.ExperimentError,
   logit_manifest.LogitStoreError,
   metric_writer.MetricWriterError,
+  parallel.ParallelError,
+  processes.ProcessesError,
   results.ResultsError,
   run_guard.RunGuardError,
   storage.StorageError,
@@ -47,6 +53,12 @@ _CONFIG = config_flags.DEFINE_config_file(
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Where the run lies or goes')
 _ONLY = flags.DEFINE_list('only', [], 'These networks and what they need; all, if left out')
 _STAGE = flags.DEFINE_enum('stage', 'all', pipeline.STAGES, 'One arrow of the chain alone')
+_ADDRESS = flags.DEFINE_string('coordinator_address', '', 'Of several processes: HOST:PORT of 0')
+_NUM_PROCESSES = flags.DEFINE_integer('num_processes', 1, 'How many run this same command')
+_PROCESS_ID = flags.DEFINE_integer('process_id', 0, 'Which of them this one is')
+_DISTRIBUTED = flags.DEFINE_bool(
+  'distributed', False, 'Find the other processes by what Slurm, Cloud TPU or Kubernetes says'
+)
 
 
 def main(argv: list[str]) -> None:
@@ -61,10 +73,14 @@ def main(argv: list[str]) -> None:
     else:
       _run()
   except EXPECTED_ERRORS as error:
-    sys.exit(f'shallow-jax: {error}')
+    processes.end(f'shallow-jax: {error}')
   except run_guard.Stopped as stopped:
     print(f'shallow-jax: {stopped}; the same command goes on from there', file=sys.stderr)
     sys.exit(stopped.exit_code)
+  except Exception:
+    if not processes.are_several():
+      raise
+    processes.end(traceback.format_exc())
 
 
 def entry_point() -> None:
@@ -79,7 +95,23 @@ def _run() -> None:
   if not isinstance(config, ml_collections.ConfigDict):  # ml_collections' stand-in: no such file
     path = config_flags.get_config_filename(flags.FLAGS['config'])
     raise defaults.ConfigError(f'--config={path}: no such file')
-  _show(pipeline.run(config, workdir, only=_ONLY.value, stage=_STAGE.value))
+  _join_processes()
+  command_line.keep_compiled_programs()
+  found = pipeline.run(config, workdir, only=_ONLY.value, stage=_STAGE.value)
+  if processes.is_first():
+    _show(found)
+
+
+def _join_processes() -> None:
+  """Starts together with the other processes, of which the first one speaks for all."""
+  if _DISTRIBUTED.value:
+    processes.start_in_cluster()
+  elif _ADDRESS.value:
+    processes.start(_ADDRESS.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+  elif _NUM_PROCESSES.value > 1:
+    raise processes.ProcessesError('--num_processes: expected --coordinator_address=HOST:PORT too')
+  if not processes.is_first():
+    logging.getLogger('shallow_jax').setLevel(logging.WARNING)
 
 
 def _show(found: Mapping[str, Any]) -> None:

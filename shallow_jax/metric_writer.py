@@ -94,6 +94,25 @@ class MetricWriter:
     self.close()
 
 
+class Silent:
+  """In the place of a MetricWriter or Progress: says nothing, as another process does."""
+
+  def write(self, step: int, kind: str, values: Mapping[str, float]) -> None:
+    """Write nothing."""
+
+  def flush(self) -> None:
+    """Write nothing."""
+
+  def update(self, step: int, text: str = '') -> None:
+    """Show nothing."""
+
+  def __enter__(self) -> 'Silent':
+    return self
+
+  def __exit__(self, *_: object) -> None:
+    pass
+
+
 def _drop_lines_after(path: pathlib.Path, last_step: int) -> None:
   """Leave the lines up to `last_step` in one step: a kill leaves the old lines or the new ones."""
   if not last_step:

@@ -21,15 +21,17 @@ from shallow_jax import host_memory
 from shallow_jax import kmeans_svm
 from shallow_jax import metrics
 from shallow_jax import models
-from shallow_jax import problem as problem_lib
+from shallow_jax import processes
 from shallow_jax import realigned_labels
 from shallow_jax import report
 from shallow_jax import run_guard
+from shallow_jax import seeds
 from shallow_jax import selection
 from shallow_jax import storage
 from shallow_jax import target_names
 from shallow_jax import teacher
 from shallow_jax import train
+from shallow_jax import train_together
 from shallow_jax.data import dataset as dataset_lib
 from shallow_jax.data import preprocessing
 
@@ -47,6 +49,8 @@ def run(
 ) -> dict[str, Any]:
   """Does all that is due and returns the results (the content of report/results.json).
 
+  Of several processes, which all call it on the same workdir, the first one gets the results.
+
   Finished networks are skipped, an interrupted one goes on where it was, one whose settings have
   changed is refused with the keys that differ.
 
@@ -60,15 +64,20 @@ def run(
   full = defaults.plain(defaults.complete(config))
   defaults.choice(stage, STAGES, '--stage')
   workdir = pathlib.Path(workdir)
-  with run_guard.lock(workdir), run_guard.handle_signals() as stop:
-    storage.remove_temporary(workdir)
+  with processes.guard(workdir) as stop:
+    if processes.is_first():
+      storage.remove_temporary(workdir)
     if stage != 'report':
       for folder, one_split in split_runs(full, workdir):
         experiment = prepare(one_split, folder, only=only, stop=stop)
         for network in graph.order(experiment.networks, only):
           _advance(experiment, network, stage)
-    storage.write_json(workdir / 'config.json', full)
-    return report.write(full, workdir)
+    results: dict[str, Any] = {}
+    if processes.is_first():
+      storage.write_json(workdir / 'config.json', full)
+      results = report.write(full, workdir)
+    processes.meet('the report is written')
+    return results
 
 
 def report_again(workdir: str | pathlib.Path) -> dict[str, Any]:
@@ -114,17 +123,24 @@ def prepare(
   )
   order = graph.order(networks, only)
   _log_sizes(experiment, order)
+  _check_layouts(experiment, order)
   _refuse_changes(experiment, order)
-  workdir.mkdir(exist_ok=True)
-  storage.write_json(workdir / 'config.json', config)
-  _save_data(workdir / 'data', dataset, described)
+  processes.meet('all have read the data and the settings of before')
+  if processes.is_first():
+    workdir.mkdir(exist_ok=True)
+    storage.write_json(workdir / 'config.json', config)
+    _save_data(workdir / 'data', dataset, described)
   return experiment
 
 
 def train_network(experiment: experiment_lib.Experiment, network: str) -> None:
   """Trains what is due of a network: the trials of its search, then its other seeds."""
   trial = _search(experiment, network)
-  for seed in range(experiment.networks[network]['seeds']):
+  entry = experiment.networks[network]
+  if entry['seeds_together'] and entry['fit'] is None:
+    first = 1 if trial else 0  # the best trial was trained by itself
+    _train_together(experiment, network, range(first, entry['seeds']), trial)
+  for seed in range(entry['seeds']):
     folder = experiment.folder(network, seed)
     _train_seed(experiment, network, seed, folder, trial)
 
@@ -146,7 +162,7 @@ def store_targets(experiment: experiment_lib.Experiment, network: str) -> None:
 def _advance(experiment: experiment_lib.Experiment, network: str, stage: str) -> None:
   """Does a network's part of a stage; of all stages one after the other."""
   entry = experiment.networks[network]
-  if evaluate.is_finished(experiment, network):
+  if processes.agree(evaluate.is_finished(experiment, network)):
     _refuse_stale(experiment, network)
     _log.info('%s: finished before', network)
     return
@@ -165,7 +181,7 @@ def _refuse_stale(experiment: experiment_lib.Experiment, network: str) -> None:
   if entry['ensemble']:
     return
   for seed in range(entry['seeds']):
-    weights = _target_weights(experiment, entry, seed)
+    weights = seeds.target_weights(experiment, entry, seed)
     _refuse_other_targets(experiment.folder(network, seed), entry, weights)
 
 
@@ -195,6 +211,19 @@ def _size_line(experiment: experiment_lib.Experiment, name: str) -> str:
   )
 
 
+def _check_layouts(experiment: experiment_lib.Experiment, order: Sequence[str]) -> None:
+  """Refuses before the first step what can't be divided over the devices."""
+  for name in order:
+    entry = experiment.networks[name]
+    if entry['model'] is None or entry['fit'] is not None:
+      continue
+    together = entry['seeds'] - (graph.trials(entry) != [{}])
+    if entry['seeds_together'] and together:
+      seeds.member_layout(experiment, name, together)
+    if not entry['seeds_together'] or together < entry['seeds']:
+      seeds.layout(experiment, name)
+
+
 def _refuse_changes(experiment: experiment_lib.Experiment, order: Sequence[str]) -> None:
   """Refuses to go on with networks that were begun under other settings, all of them at once."""
   for name in order:
@@ -220,8 +249,10 @@ def _save_data(
 
 def _begin(experiment: experiment_lib.Experiment, network: str) -> None:
   folder = experiment.folder(network)
-  folder.mkdir(parents=True, exist_ok=True)
-  storage.write_json(folder / 'fingerprint.json', experiment.fingerprints[network])
+  if processes.is_first():
+    folder.mkdir(parents=True, exist_ok=True)
+    storage.write_json(folder / 'fingerprint.json', experiment.fingerprints[network])
+  processes.meet(f'{network} is begun')
 
 
 def _search(experiment: experiment_lib.Experiment, network: str) -> dict[str, Any]:
@@ -231,15 +262,18 @@ def _search(experiment: experiment_lib.Experiment, network: str) -> dict[str, An
   if candidates == [{}]:
     return {}
   path = folder / 'search.json'
-  if not path.exists():
+  if not processes.agree(path.exists()):
     folders = [folder / f'trial-{i}' for i in range(len(candidates))]
     for trial, its_folder in zip(candidates, folders, strict=True):
       _train_seed(experiment, network, 0, its_folder, trial)
-    storage.write_json(path, _choose(entry, candidates, folders))
+    if processes.is_first():
+      storage.write_json(path, _choose(entry, candidates, folders))
+    processes.meet(f'the search of {network} is done')
   search = storage.read_json(path)
   winner = folder / f'trial-{search["chosen"]}'
-  if winner.exists():
+  if processes.is_first() and winner.exists():
     winner.rename(experiment.folder(network, 0))
+  processes.meet(f'the best trial of {network} is its seed 0')
   return search['trials'][search['chosen']]['settings']
 
 
@@ -273,20 +307,46 @@ def _train_seed(
   trial: Mapping[str, Any],
 ) -> None:
   entry = graph.with_trial(experiment.networks[network], trial)
-  weights = _target_weights(experiment, entry, seed)
-  if experiment_lib.read_trained(folder) is not None:
+  weights = seeds.target_weights(experiment, entry, seed)
+  if processes.agree(experiment_lib.read_trained(folder) is not None):
     _refuse_other_targets(folder, entry, weights)
     return
-  problem = _problem(experiment, network, entry, seed)
+  problem = seeds.problem(experiment, network, entry, seed)
   settings = ''.join(f' {key.rpartition(".")[2]} {value}' for key, value in trial.items())
   label = f'{network}/{folder.name}{settings}'
   folder.mkdir(parents=True, exist_ok=True)
   if entry['fit'] is None:
-    outcome = train.fit(problem, folder, label=label, stop=experiment.stop)
+    layout = seeds.layout(experiment, network)
+    outcome = train.fit(problem, folder, label=label, stop=experiment.stop, layout=layout)
   else:
     outcome = kmeans_svm.fit(problem, label=label, stop=experiment.stop)
   experiment_lib.save_trained(folder, outcome, trial=trial, target_weights=weights)
   _log.info('%s: %s', label, _described(outcome))
+
+
+def _train_together(
+  experiment: experiment_lib.Experiment,
+  network: str,
+  which: Sequence[int],
+  trial: Mapping[str, Any],
+) -> None:
+  """Trains seeds in one program, all of them again where one is missing."""
+  folders = [experiment.folder(network, seed) for seed in which]
+  if processes.agree(all(experiment_lib.read_trained(folder) for folder in folders)):
+    return
+  entry = graph.with_trial(experiment.networks[network], trial)
+  weights = [seeds.target_weights(experiment, entry, seed) for seed in which]
+  problems = [seeds.problem(experiment, network, entry, seed) for seed in which]
+  for folder in folders:
+    folder.mkdir(parents=True, exist_ok=True)
+  layout = seeds.member_layout(experiment, network, len(which))
+  outcomes = train_together.fit(
+    problems, folders, label=network, stop=experiment.stop, layout=layout
+  )
+  # The first seed last: the checkpoints that all of them go on from are in its folder.
+  for folder, outcome, its_weights in reversed([*zip(folders, outcomes, weights, strict=True)]):
+    experiment_lib.save_trained(folder, outcome, trial=trial, target_weights=its_weights)
+    _log.info('%s/%s: %s', network, folder.name, _described(outcome))
 
 
 def _refuse_other_targets(
@@ -298,55 +358,6 @@ def _refuse_other_targets(
       f'{folder} learned from other weights of {entry["targets"]} than those that are there now; '
       f'delete {folder.parent} to train it anew'
     )
-
-
-def _target_weights(
-  experiment: experiment_lib.Experiment, entry: Mapping[str, Any], seed: int
-) -> list[str]:
-  """The hashes of the weights that the targets of a network's seed were computed by."""
-  aligner = target_names.aligner(entry['targets'])
-  if aligner is not None:
-    return experiment_lib.weights_of(experiment, realigned_labels.members(experiment, aligner))
-  if graph.target(entry) is None:
-    return []
-  return experiment_lib.weights_of(experiment, teacher.members_for(experiment, entry, seed)[1])
-
-
-def _problem(
-  experiment: experiment_lib.Experiment, network: str, entry: Mapping[str, Any], seed: int
-) -> problem_lib.Problem:
-  dataset = realigned_labels.dataset(experiment, network)
-  sources = teacher.members_for(experiment, entry, seed) if graph.target(entry) else None
-  mixed_views = 1 if sources is None else entry['views']  # a mix has logits, but no label
-  sets = [dataset.with_partners(name, mixed_views) for name in entry['examples']]
-  examples = dataset_lib.concatenate(sets).arrays
-  validation = dataset.splits['validation'].arrays
-  statistics = None
-  if sources is not None:
-    *logit_sets, validation_set = graph.student_sets(entry)
-    target, statistics = teacher.targets(experiment, *sources, logit_sets)
-    examples = dict(examples, target=target)
-    target, _ = teacher.targets(experiment, *sources, [validation_set])
-    validation = dict(validation, target=target)
-  return problem_lib.build(
-    entry,
-    dataset,
-    examples,
-    validation,
-    seed=seed,
-    target_statistics=statistics,
-    start=_start(experiment, entry, seed),
-  )
-
-
-def _start(
-  experiment: experiment_lib.Experiment, entry: Mapping[str, Any], seed: int
-) -> models.Variables | None:
-  if not entry['init']:
-    return None
-  members = experiment.members(entry['init'])
-  name, which = members[seed % len(members)]
-  return experiment_lib.load_member(experiment, name, which).variables
 
 
 def _described(outcome: train.Outcome) -> str:

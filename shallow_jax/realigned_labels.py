@@ -20,6 +20,7 @@ import numpy as np
 from shallow_jax import experiment as experiment_lib
 from shallow_jax import graph
 from shallow_jax import predict
+from shallow_jax import processes
 from shallow_jax import recognise
 from shallow_jax import storage
 from shallow_jax.data import dataset as dataset_lib
@@ -70,7 +71,7 @@ def store(experiment: experiment_lib.Experiment, aligner: str) -> None:
     storage.StorageError: it is damaged.
   """
   folder = _folder(experiment, aligner)
-  if (folder / 'manifest.json').exists():
+  if processes.agree((folder / 'manifest.json').exists()):
     for name in SETS:
       load(experiment, aligner, name)
     return
@@ -80,6 +81,21 @@ def store(experiment: experiment_lib.Experiment, aligner: str) -> None:
   aligned, kept = {}, {}
   for name in SETS:
     aligned[name], kept[name] = _aligned(experiment, aligner, name, before[name], model)
+  if processes.is_first():
+    _write(experiment, aligner, before, aligned, kept)
+  processes.meet(f'{aligner} has aligned')
+  done = _manifest(experiment, aligner)['statistics']
+  _log.info('%s: %.1f %% of the frames have another state', aligner, done['changed'])
+
+
+def _write(
+  experiment: experiment_lib.Experiment,
+  aligner: str,
+  before: Mapping[str, np.ndarray],
+  aligned: Mapping[str, np.ndarray],
+  kept: Mapping[str, int],
+) -> None:
+  folder = _folder(experiment, aligner)
   folder.mkdir(parents=True, exist_ok=True)
   for name, labels in aligned.items():
     storage.write_array(folder / f'{name}.npy', labels)
@@ -91,7 +107,6 @@ def store(experiment: experiment_lib.Experiment, aligner: str) -> None:
     'statistics': done,
   }
   storage.write_sealed_json(folder / 'manifest.json', manifest)
-  _log.info('%s: %.1f %% of the frames have another state', aligner, done['changed'])
 
 
 def load(experiment: experiment_lib.Experiment, aligner: str, name: str) -> np.ndarray:

@@ -14,6 +14,7 @@ from shallow_jax import losses
 from shallow_jax import metrics
 from shallow_jax import models
 from shallow_jax import predict
+from shallow_jax import processes
 from shallow_jax.data import dataset as dataset_lib
 
 EVALUATION_BATCH = 500
@@ -93,6 +94,7 @@ def evaluate(
 ) -> tuple[dict[str, float], bool]:
   """A net's figures on validation arrays (`label`, for students `target`), and if it collapsed.
 
+  Of several processes the first one's figures count: they decide what all do next.
   Figures: `error` in per cent, `loss` by the net's own loss, for logit regression `logit_r2`.
   Collapsed: one class predicted for every example, or a logit regression whose R² is not above 0.
   """
@@ -108,7 +110,7 @@ def evaluate(
   if entry['loss']['name'] == 'logit_l2':
     figures['logit_r2'] = metrics.r_squared(logits, arrays['target'][:, 0])
     collapsed = collapsed or not figures['logit_r2'] > 0  # NaN is not above 0 either
-  return figures, collapsed
+  return processes.of_first(figures), processes.agree(collapsed)
 
 
 def _kept(entry: Mapping[str, Any], variables: models.Variables) -> dict[str, Any]:

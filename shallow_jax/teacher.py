@@ -12,6 +12,7 @@ from shallow_jax import logit_manifest
 from shallow_jax import logit_store
 from shallow_jax import metric_writer
 from shallow_jax import predict
+from shallow_jax import processes
 
 ALIGNMENT_ROWS = 64
 ALIGNMENT_TOLERANCE = 1e-3
@@ -92,7 +93,8 @@ def _compute(
     for name, seed in (members if keep else ())
   ]
   label = f'logits of {network} on {logit_set.name}'
-  with metric_writer.Progress(len(split), 1, label, 0) as progress:
+  told = metric_writer.Progress(len(split), 1, label) if processes.is_first() else None
+  with told or metric_writer.Silent() as progress:
     predict.to_store(
       [experiment_lib.load_member(experiment, *member) for member in members],
       experiment.dataset,
@@ -105,7 +107,7 @@ def _compute(
 
 def _after_shard(
   experiment: experiment_lib.Experiment,
-  progress: metric_writer.Progress,
+  progress: metric_writer.Progress | metric_writer.Silent,
   shard: logit_manifest.Shard,
   label: str,
 ) -> None:

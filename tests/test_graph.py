@@ -344,3 +344,18 @@ def test_other_examples_change_those_who_see_them():
 
 def test_the_stores_dtype_changes_students_alone():
   assert changed(chain(), dtype='float16') == {'student', 'mimic'}
+
+
+def test_keys_that_are_younger_than_runs_leave_their_fingerprint_alone():
+  """The keys of every fingerprint that was written before 2026-11-21."""
+  old = {
+    *('model', 'ensemble', 'init', 'targets', 'examples', 'views', 'loss', 'optimizer', 'search'),
+    *('batch_size', 'num_steps', 'steps_per_call', 'evaluate_every_steps'),
+    *('checkpoint_every_steps', 'stop_after_evaluations', 'select'),
+  }
+  assert set(fingerprints(networks(cnn=CNN))['cnn']['entry']) == old
+
+
+def test_younger_keys_count_where_they_are_set():
+  changed = fingerprints(networks(cnn=CNN | dict(compute_dtype='bfloat16')))
+  assert changed['cnn']['entry']['compute_dtype'] == 'bfloat16'

@@ -22,9 +22,10 @@ GROUND = (
   'errors',
   'target_names',
   'learning_rates',
+  'parallel',
 )
 # One step up: these use storage alone.
-ON_STORAGE = ('checkpoint', 'logit_manifest', 'run_guard', 'curves')
+ON_STORAGE = ('logit_manifest', 'run_guard', 'curves')
 # What may be imported by those who must not need JAX.
 WITHOUT_JAX = {
   'storage',
@@ -115,6 +116,14 @@ def test_files_that_are_kept_stand_on_storage_alone(name):
   assert ours(name) <= {'storage'}
 
 
+def test_several_processes_stand_on_the_guard_of_one_alone():
+  assert ours('processes') <= {'run_guard'}
+
+
+def test_checkpoints_stand_on_storage_and_what_processes_agree_on():
+  assert ours('checkpoint') <= {'processes', 'storage'}
+
+
 def test_the_store_stands_on_its_manifest_and_storage_alone():
   assert ours('logit_store') <= {'logit_manifest', 'storage'}
 
@@ -162,6 +171,16 @@ def test_one_file_knows_tensorflow_datasets():
 
 def test_one_file_knows_orbax():
   assert importers('orbax') == {'checkpoint'}
+
+
+def test_one_file_knows_the_mesh():
+  assert importers('jax.sharding') <= {'parallel'}
+  who = {name for name in MODULES if 'jax.sharding' in FILES[name].read_text()}
+  assert who == {'parallel', 'checkpoint', 'logit_store'}  # these place what they read
+
+
+def test_one_file_knows_the_other_processes():
+  assert importers('jax.experimental.multihost_utils') == {'processes'}
 
 
 def test_nobody_knows_tensorflow():

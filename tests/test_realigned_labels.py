@@ -13,6 +13,7 @@ from shallow_jax import experiment as experiment_lib
 from shallow_jax import graph
 from shallow_jax import pipeline
 from shallow_jax import realigned_labels
+from shallow_jax import seeds
 from shallow_jax import storage
 from shallow_jax.speech import alignment
 
@@ -121,7 +122,7 @@ def test_it_is_what_train_and_validation_of_its_learners_have_and_test_never(fin
 
 def test_the_network_really_learns_from_it(finished):
   experiment = prepared(finished[0])
-  problem = pipeline._problem(experiment, 'third', experiment.networks['third'], 0)
+  problem = seeds.problem(experiment, 'third', experiment.networks['third'], 0)
   for arrays, split in ((problem.examples, 'train'), (problem.validation, 'validation')):
     stored = np.load(finished[0] / 'second' / 'alignment' / f'{split}.npy')
     np.testing.assert_array_equal(arrays['label'], stored)

@@ -258,3 +258,76 @@ def test_finished_weights_come_back_as_they_were_saved(digits, tmp_path):
   assert_equal_trees(outcome.variables, restored[0])
   assert not (tmp_path / 'checkpoints').exists()
   assert experiment.read_trained(tmp_path)['status'] == 'trained'
+
+
+@pytest.fixture
+def compiled_programs():
+  """Grows by one with each program that XLA compiles."""
+  found = []
+
+  def listen(event, seconds, **_):
+    if event == '/jax/core/compile/backend_compile_duration':
+      found.append(seconds)
+
+  jax.monitoring.register_event_duration_secs_listener(listen)
+  yield found
+  jax.monitoring.unregister_event_duration_listener(listen)
+
+
+@pytest.mark.parametrize('steps_per_call', [1, 5])
+def test_nothing_is_compiled_after_the_first_evaluations(
+  digits, tmp_path, monkeypatch, compiled_programs, steps_per_call
+):
+  train.compiled_step.cache_clear()
+  by_call = []
+  step = train.Feed.step
+
+  def counted(*args):
+    found = step(*args)
+    by_call.append(len(compiled_programs))
+    return found
+
+  monkeypatch.setattr(train.Feed, 'step', counted)
+  problem = make_problem(digits, steps_per_call=steps_per_call, num_steps=80)
+  train.fit(problem, tmp_path)
+  calls_until = 20 // steps_per_call  # an evaluation, which compiles what it needs
+  assert by_call[0] > 0
+  assert len(set(by_call[:calls_until])) == 1
+  assert len(set(by_call[2 * calls_until :])) == 1
+
+
+def test_a_batch_is_on_its_way_before_the_loss_of_the_one_before_is_waited_for(
+  digits, tmp_path, monkeypatch
+):
+  events = []
+  inputs, check = problem_lib.call_inputs, train._check_finite
+
+  def noted_inputs(problem, step, *args, **kwargs):
+    events.append(f'batch {step}')
+    return inputs(problem, step, *args, **kwargs)
+
+  def noted_check(loss, step):
+    events.append(f'loss of {step - 1}')
+    return check(loss, step)
+
+  monkeypatch.setattr(train, 'RESIDENT_BYTES', 0)
+  monkeypatch.setattr(problem_lib, 'call_inputs', noted_inputs)
+  monkeypatch.setattr(train, '_check_finite', noted_check)
+  train.fit(make_problem(digits), tmp_path)
+  assert events[2:6] == ['batch 1', 'loss of 0', 'batch 2', 'loss of 1']
+
+
+def test_bfloat16_learns_with_float32_parameters(digits, tmp_path):
+  outcomes = {
+    dtype: train.fit(make_problem(digits, compute_dtype=dtype), tmp_path / dtype)
+    for dtype in ('float32', 'bfloat16')
+  }
+  leaves = jax.tree.leaves(outcomes['bfloat16'].variables)
+  assert {leaf.dtype for leaf in leaves} == {jnp.dtype('float32')}
+  errors = {dtype: outcome.validation['error'] for dtype, outcome in outcomes.items()}
+  assert abs(errors['bfloat16'] - errors['float32']) < 10
+  kernels = [
+    outcome.variables['params']['Output_0']['output']['kernel'] for outcome in outcomes.values()
+  ]
+  relative = float(jnp.abs(kernels[0] - kernels[1]).max() / jnp.abs(kernels[0]).max())
+  assert 1e-4 < relative < 0.1  # it was rounded, and by no more than a few roundings

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 from shallow_jax.models import conv
 from shallow_jax.models import dense
+from shallow_jax.models import layers
 from shallow_jax.models import single_layer
 from shallow_jax.models import speech_conv
 
@@ -42,6 +43,15 @@ def build(model: Mapping[str, Any], num_classes: int) -> nn.Module:
   """Builds the module of a config's `model`: its name and the constructor's arguments."""
   options = {key: _hashable(value) for key, value in model.items() if key != 'name'}
   return MODELS[model['name']](num_classes=num_classes, **options)
+
+
+def hidden_axes(module: nn.Module) -> tuple[tuple[str, int], ...]:
+  """Which axis of a wide net's parameters runs over its hidden units, by the end of their paths.
+
+  So many units need memory in three places: the layer's own matrix (U where it is factorised) and
+  biases, and the output's matrix. Empty for the other nets.
+  """
+  return layers.HIDDEN_AXES if isinstance(module, (dense.Shallow, conv.ShallowConv)) else ()
 
 
 def _hashable(value: Any) -> Any:
@@ -90,11 +100,24 @@ def apply(module: nn.Module, variables: Variables, x: jax.Array) -> jax.Array:
 
 
 def apply_train(
-  module: nn.Module, variables: Variables, x: jax.Array, dropout_key: jax.Array
+  module: nn.Module,
+  variables: Variables,
+  x: jax.Array,
+  dropout_key: jax.Array,
+  compute_dtype: str = 'float32',
 ) -> tuple[jax.Array, Mapping[str, Any]]:
-  """The logits [batch, num_classes] in training mode, and the updated batch_stats."""
+  """The float32 logits [batch, num_classes] in training mode, and the updated batch_stats.
+
+  In bfloat16 the inputs and a copy of the parameters are rounded, and with them each layer's
+  outputs; sums within a product, the logits and the gradients of the parameters are float32.
+  """
+  collections = _collections(variables)
+  if compute_dtype != 'float32':
+    x, collections['params'] = jax.tree.map(
+      lambda leaf: leaf.astype(compute_dtype), (x, collections['params'])
+    )
   outputs, updated = module.apply(
-    _collections(variables), x, train=True, rngs={'dropout': dropout_key}, mutable=['batch_stats']
+    collections, x, train=True, rngs={'dropout': dropout_key}, mutable=['batch_stats']
   )
   return _logits(outputs, variables), updated['batch_stats'] if updated else {}
 

@@ -5,6 +5,7 @@ reading that gives both its 54M and its 70M parameters.
 """
 
 from collections.abc import Mapping, Sequence
+import functools
 from typing import Any
 
 from flax import linen as nn
@@ -156,8 +157,25 @@ def _merged(params: Params, batch_stats: Params) -> dict[str, jax.Array]:
 def batch_norm(*, train: bool, **options: Any) -> nn.BatchNorm:
   """Batch normalisation: the batch's own statistics in training, running ones in evaluation."""
   return nn.BatchNorm(
-    use_running_average=not train, momentum=0.9, epsilon=BATCH_NORM_EPSILON, **options
+    use_running_average=not train,
+    momentum=0.9,
+    epsilon=BATCH_NORM_EPSILON,
+    axis_name=_mapped_axis() if train else None,
+    **options,
   )
+
+
+def _mapped_axis() -> str | None:
+  """The axis over which pmap divides the batch, whose statistics are taken over all of it."""
+  try:
+    jax.lax.axis_size('data')
+  except NameError:
+    return None
+  return 'data'
+
+
+# Of WideHidden's and Output's parameters: the axis over the hidden units, by the end of the path.
+HIDDEN_AXES = (('hidden/kernel', 1), ('hidden/u', 1), ('hidden/bias', 0), ('output/kernel', 0))
 
 
 class WideHidden(nn.Module):
@@ -192,7 +210,9 @@ class Output(nn.Module):
   def __call__(self, x: jax.Array) -> jax.Array:
     """Maps [batch, H] to float32 logits [batch, num_classes]."""
     init = nn.initializers.variance_scaling(self.init_scale**2, 'fan_in', 'truncated_normal')
-    return nn.Dense(self.num_classes, kernel_init=init, name='output')(x)
+    product = functools.partial(jax.lax.dot_general, preferred_element_type=jnp.float32)
+    layer = nn.Dense(self.num_classes, kernel_init=init, dot_general=product, name='output')
+    return layer(x)
 
 
 def locally_connected(features: int) -> nn.Module:

@@ -1,0 +1,327 @@
+"""Which devices a training runs on, and what of it lies where. The one file that knows the mesh.
+
+The mesh has the axes `data`, over which each batch is divided, and `model`, over which a wide
+layer's hidden units are. Under `jit` the program is written as for one device: XLA divides it and
+adds the sums over devices, so that only the order of these sums differs. Under `pmap` each device
+runs it on its part of the batch, and `mean` averages what they found.
+"""
+
+from collections.abc import Callable, Mapping
+import dataclasses
+import math
+from typing import Any
+
+import jax
+import numpy as np
+
+DATA, MODEL, MEMBER = 'data', 'model', 'member'
+COMPILE = ('jit', 'pmap')
+
+_Spec = jax.sharding.PartitionSpec
+
+
+class ParallelError(ValueError):
+  """What can't be divided over the devices; the message is one line that names the key."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+  """Where the arrays of a training lie.
+
+  Attributes:
+    mesh: of axes `data` and `model`, over all devices of all processes.
+    hidden_axes: which axis of a parameter runs over the wide layer's hidden units, by the end of
+      the parameter's path (`models.hidden_axes`). Such an axis is divided over `model`; all else of
+      a state lies whole on every device.
+    compile: 'jit' or 'pmap'.
+  """
+
+  mesh: jax.sharding.Mesh
+  hidden_axes: tuple[tuple[str, int], ...] = ()
+  compile: str = 'jit'
+
+  def shardings(self, tree: Any) -> Any:
+    """The sharding of every leaf of a state, or of a part of it."""
+
+    def sharding(path: Any, leaf: Any) -> jax.sharding.NamedSharding:
+      del leaf
+      name = jax.tree_util.keystr(path, simple=True, separator='/')
+      axes = [axis for end, axis in self.hidden_axes if name.endswith(f'/{end}')]
+      return self._sharding(*[None] * axes[0], MODEL) if axes else self._sharding()
+
+    return jax.tree_util.tree_map_with_path(sharding, tree)
+
+  def place(self, tree: Any) -> Any:
+    """A state as arrays on the mesh; each process sends what its devices hold."""
+    return jax.tree.map(_placed, tree, self.shardings(tree))
+
+  def replicate(self, tree: Any) -> Any:
+    """A tree of arrays, whole on every device."""
+    return jax.tree.map(lambda leaf: _placed(leaf, self._sharding()), tree)
+
+  def positions(self, batch_size: int) -> np.ndarray:
+    """The positions of a batch that the devices of this process need, in ascending order."""
+    held = self._sharding(DATA).addressable_devices_indices_map((batch_size,)).values()
+    return np.unique(np.concatenate([np.arange(batch_size)[index] for index in held]))
+
+  def divide(self, tree: Any, batch_size: int) -> Any:
+    """What a call of several steps takes in, divided over `data`.
+
+    Args:
+      tree: arrays [steps, positions, ...]: of the `positions` of this process.
+      batch_size: of all processes together.
+
+    Returns:
+      Arrays [steps, batch, ...]; for pmap [devices of this process, steps, batch / devices, ...].
+    """
+    if self.compile == 'pmap':
+      return jax.tree.map(lambda array: _by_device(array, jax.local_device_count()), tree)
+    if self.mesh.size == 1:
+      return tree  # sent with the call itself, which is three times as fast
+    sharding = self._sharding(None, DATA)
+
+    def divided(array: np.ndarray) -> jax.Array:
+      shape = (len(array), batch_size, *array.shape[2:])
+      return jax.make_array_from_process_local_data(sharding, array, shape)
+
+    return jax.tree.map(divided, tree)
+
+  def compiled(self, call: Callable[..., Any]) -> Callable[..., Any]:
+    """Compiles the program of one device, `call(state, constants, resident, batches, rate, key)`.
+
+    It returns the new state, for which it takes the old one's memory, and the loss. Of its
+    arguments `batches` are what `divide` made.
+    """
+    if self.compile == 'pmap':
+      axes = (None, None, None, 0, None, None)
+      return jax.pmap(call, DATA, in_axes=axes, out_axes=None, donate_argnums=0)
+    if self.mesh.size == 1:
+      return jax.jit(call, donate_argnums=0)
+
+    def on_the_mesh(state: Any, *arguments: Any) -> Any:
+      state, loss = call(state, *arguments)
+      return jax.lax.with_sharding_constraint((state, loss), self.shardings((state, loss)))
+
+    return jax.jit(on_the_mesh, donate_argnums=0)
+
+  def whole(self, tree: Any) -> Any:
+    """A state's arrays, each whole on one device of this process; valid until the next step."""
+
+    def gathered(leaf: jax.Array) -> jax.Array:
+      if not leaf.is_fully_replicated:
+        leaf = jax.jit(lambda x: x, out_shardings=self._sharding())(leaf)
+      return leaf.addressable_data(0)
+
+    return jax.tree.map(gathered, tree)
+
+  def description(self) -> dict[str, Any]:
+    """For the provenance of what was trained."""
+    return {
+      'devices': self.mesh.size,
+      'processes': jax.process_count(),
+      **dict(self.mesh.shape),
+      'compile': self.compile,
+    }
+
+  def _sharding(self, *axes: str | None) -> jax.sharding.NamedSharding:
+    return jax.sharding.NamedSharding(self.mesh, _Spec(*axes))
+
+
+def layout(
+  settings: Mapping[str, Any] | None = None,
+  *,
+  batch_size: int,
+  hidden_axes: tuple[tuple[str, int], ...] = (),
+  hidden: int = 0,
+  where: str = 'network',
+) -> Layout:
+  """The layout of a training on all devices of all processes.
+
+  A net without a wide layer has nothing to divide over `model`: all devices share its batch.
+
+  Args:
+    settings: config.parallel; None: its defaults.
+    batch_size: of the training.
+    hidden_axes: as in Layout.
+    hidden: the wide layer's units.
+    where: the network's place in the config, for messages.
+
+  Raises:
+    ParallelError: devices, batch or hidden units that can't be divided evenly.
+  """
+  settings = settings or {'compile': 'jit', 'model': 1}
+  devices, model = jax.device_count(), settings['model'] if hidden_axes else 1
+  if settings['compile'] == 'pmap' and settings['model'] > 1:
+    raise ParallelError(
+      f'config.parallel.model: {settings["model"]}, but pmap divides the batch alone; expected 1, '
+      'or compile=jit'
+    )
+  if settings['compile'] == 'pmap' and jax.process_count() > 1:
+    raise ParallelError('config.parallel.compile: pmap is for one process; expected jit')
+  if devices % model:
+    raise ParallelError(f'config.parallel.model: {devices} devices do not divide by {model}')
+  _check_batch(batch_size, devices // model, where)
+  if hidden % model:
+    raise ParallelError(
+      f'{where}.model.hidden: {hidden} does not divide by config.parallel.model, {model}'
+    )
+  mesh = _mesh(**{DATA: devices // model, MODEL: model})
+  return Layout(mesh, hidden_axes if model > 1 else (), settings['compile'])
+
+
+@dataclasses.dataclass(frozen=True)
+class MemberLayout:
+  """Where the arrays of several trainings in one program lie, stacked along their first axis.
+
+  Attributes:
+    mesh: of axes `member`, over which the trainings are divided, and `data`, over which the batch
+      of each is.
+  """
+
+  mesh: jax.sharding.Mesh
+
+  def place(self, tree: Any) -> Any:
+    """Stacked states, [members, ...]."""
+    return jax.tree.map(lambda leaf: _placed(leaf, self._sharding(MEMBER)), tree)
+
+  def replicate(self, tree: Any) -> Any:
+    """A tree of arrays, whole on every device."""
+    return jax.tree.map(lambda leaf: _placed(leaf, self._sharding()), tree)
+
+  def divide(self, tree: Any) -> Any:
+    """Stacked batches, [members, steps, batch, ...]."""
+    return jax.tree.map(lambda leaf: _placed(leaf, self._sharding(MEMBER, None, DATA)), tree)
+
+  def compiled(self, call: Callable[..., Any]) -> Callable[..., Any]:
+    """Compiles a vmapped call (states, ...) -> (states, losses), which reuses its states' memory.
+
+    The losses [members] come whole to every device.
+    """
+    states, losses = self._sharding(MEMBER), self._sharding()
+    return jax.jit(call, donate_argnums=0, out_shardings=(states, losses))
+
+  def members(self, tree: Any, count: int) -> list[Any]:
+    """Each member's part of stacked arrays, whole on one device of this process."""
+    whole = jax.jit(lambda x: x, out_shardings=self._sharding())(tree)
+    leaves, structure = jax.tree.flatten(local(whole))
+    return [structure.unflatten([leaf[i] for leaf in leaves]) for i in range(count)]
+
+  def description(self) -> dict[str, Any]:
+    """For the provenance of what was trained."""
+    return {
+      'devices': self.mesh.size,
+      'processes': jax.process_count(),
+      **dict(self.mesh.shape),
+      'compile': 'jit',
+    }
+
+  def _sharding(self, *axes: str | None) -> jax.sharding.NamedSharding:
+    return jax.sharding.NamedSharding(self.mesh, _Spec(*axes))
+
+
+def member_layout(
+  settings: Mapping[str, Any] | None, *, members: int, batch_size: int, where: str = 'network'
+) -> MemberLayout:
+  """The layout of so many trainings together: divided over devices as far as their number allows.
+
+  Raises:
+    ParallelError: config.parallel asks for something else, or the batch does not divide by the
+      devices that share it.
+  """
+  if settings and (settings['compile'] != 'jit' or settings['model'] != 1):
+    raise ParallelError(
+      f'{where}.seeds_together: expected config.parallel.compile=jit and model=1, not '
+      f'{settings["compile"]} and {settings["model"]}'
+    )
+  devices = jax.device_count()
+  apart = math.gcd(members, devices)
+  _check_batch(batch_size, devices // apart, where)
+  return MemberLayout(_mesh(**{MEMBER: apart, DATA: devices // apart}))
+
+
+def mean(tree: Any) -> Any:
+  """In a program of pmap the mean over its devices, elsewhere the tree itself."""
+  return jax.lax.pmean(tree, DATA) if _is_mapped() else tree
+
+
+def own_key(key: jax.Array) -> jax.Array:
+  """In a program of pmap a key of each device's own, elsewhere the key itself."""
+  return jax.random.fold_in(key, jax.lax.axis_index(DATA)) if _is_mapped() else key
+
+
+def each_device(forward: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+  """Compiles `forward(variables, constants, raw, views)` for all devices of this process.
+
+  Each takes an equal part of the batch in `raw` and `views` and computes it as one device alone
+  does, to the same bits.
+  """
+  if jax.local_device_count() == 1:
+    return jax.jit(forward)
+  whole, part = _Spec(), _Spec('block')
+  specs = (whole, whole, part, part)
+  mapped = jax.shard_map(
+    forward, mesh=_local_mesh(), in_specs=specs, out_specs=part, check_vma=False
+  )
+  return jax.jit(mapped)
+
+
+def on_each_device(tree: Any) -> Any:
+  """A tree of arrays, whole on every device of this process."""
+  if jax.local_device_count() == 1:
+    return jax.device_put(tree)
+  return jax.device_put(tree, jax.sharding.NamedSharding(_local_mesh(), _Spec()))
+
+
+def _local_mesh() -> jax.sharding.Mesh:
+  return jax.sharding.Mesh(np.asarray(jax.local_devices()), ('block',))
+
+
+def local(tree: Any) -> Any:
+  """Arrays that are whole on every device, as those of one device of this process."""
+  return jax.tree.map(lambda leaf: leaf.addressable_data(0), tree)
+
+
+def bytes_by_device(tree: Any) -> dict[int, int]:
+  """The bytes of a tree that each device of this process holds, by the device's id."""
+  found: dict[int, int] = {}
+  for leaf in jax.tree.leaves(tree):
+    for shard in leaf.addressable_shards:
+      found[shard.device.id] = found.get(shard.device.id, 0) + shard.data.nbytes
+  return found
+
+
+def _check_batch(batch_size: int, devices: int, where: str) -> None:
+  if batch_size % devices:
+    raise ParallelError(
+      f'{where}.batch_size: {batch_size} does not divide by the {devices} devices that share it'
+    )
+
+
+def _mesh(**axes: int) -> jax.sharding.Mesh:
+  auto = (jax.sharding.AxisType.Auto,) * len(axes)  # Linen's Dropout refuses Explicit, the default
+  return jax.make_mesh(tuple(axes.values()), tuple(axes), axis_types=auto)
+
+
+def _is_mapped() -> bool:
+  try:
+    jax.lax.axis_size(DATA)
+  except NameError:
+    return False
+  return True
+
+
+def _placed(leaf: Any, sharding: jax.sharding.NamedSharding) -> jax.Array:
+  if isinstance(leaf, jax.Array) and leaf.sharding == sharding:
+    return leaf
+  if sharding.is_fully_addressable:
+    return jax.device_put(leaf, sharding)
+  if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+    return jax.random.wrap_key_data(_placed(jax.random.key_data(leaf), sharding))
+  array = np.asarray(leaf)  # not by device_put, which compares it among the processes
+  return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+
+
+def _by_device(array: np.ndarray, devices: int) -> np.ndarray:
+  """[steps, batch, ...] -> [devices, steps, batch / devices, ...]."""
+  steps, batch = array.shape[:2]
+  return array.reshape(steps, devices, batch // devices, *array.shape[2:]).swapaxes(0, 1)

@@ -1,0 +1,176 @@
+"""Several processes that run one program: their start, their meetings and their common end.
+
+Every process runs the same command on the same workdir and does the same things in the same order:
+what one decides by itself (what is finished, whether to stop) is agreed by all. The first writes
+what there is once; checkpoints and the shards of a logit store are written by all.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+import contextlib
+import itertools
+import os
+import pathlib
+import signal
+import sys
+from typing import Any, NoReturn
+
+import jax
+from jax._src import distributed
+from jax.experimental import multihost_utils
+import numpy as np
+
+from shallow_jax import run_guard
+
+# A process that dies or loses its network ends all others within this time.
+HEARTBEAT_TIMEOUT_SECONDS = 60
+START_TIMEOUT_SECONDS = 300
+_SHUTDOWN_TIMEOUT_SECONDS = 60
+_MEETING_TIMEOUT_SECONDS = 3600
+_MEETINGS = itertools.count()  # each has a name of its own
+
+
+class ProcessesError(RuntimeError):
+  """The processes can't find each other; the message is one line."""
+
+
+def start(address: str, num_processes: int, process_id: int) -> None:
+  """Joins the processes; returns when all are there. Before JAX's first computation.
+
+  Args:
+    address: HOST:PORT of process 0, which listens there, on that address alone.
+    num_processes: of the run.
+    process_id: this process's, from 0.
+
+  Raises:
+    ProcessesError: numbers out of range, or the others did not come in time.
+  """
+  if not 0 <= process_id < num_processes or ':' not in address:
+    raise ProcessesError(
+      f'--coordinator_address={address} --num_processes={num_processes} '
+      f'--process_id={process_id}: expected HOST:PORT and a process_id from 0 to num_processes - 1'
+    )
+  _initialize(
+    coordinator_address=address,
+    num_processes=num_processes,
+    process_id=process_id,
+    coordinator_bind_address=address,
+    cluster_detection_method='deactivate',
+  )
+
+
+def start_in_cluster() -> None:
+  """Joins the processes that Slurm, Cloud TPU, Kubernetes or Open MPI has started.
+
+  Raises:
+    ProcessesError: none of them can be made out, or the others did not come in time.
+  """
+  _initialize()
+
+
+def _initialize(**options: Any) -> None:
+  # Without it jax 0.10's loop over several processes of virtual CPU devices hangs.
+  os.environ.setdefault('PJRT_NPROC', '16')
+  try:
+    jax.distributed.initialize(
+      initialization_timeout=START_TIMEOUT_SECONDS,
+      heartbeat_timeout_seconds=HEARTBEAT_TIMEOUT_SECONDS,
+      shutdown_timeout_seconds=_SHUTDOWN_TIMEOUT_SECONDS,
+      **options,
+    )
+  except (RuntimeError, ValueError) as error:
+    raise ProcessesError(f'the processes did not meet: {" ".join(str(error).split())}') from error
+
+
+def are_several() -> bool:
+  """Whether this process has joined others."""
+  return jax.distributed.is_initialized() and jax.process_count() > 1
+
+
+def is_first() -> bool:
+  """Whether this process writes what is written once."""
+  return not are_several() or jax.process_index() == 0
+
+
+def index() -> int:
+  """Of this process, from 0."""
+  return jax.process_index()
+
+
+def shares(work: Sequence[Any]) -> list[dict[int, Any]]:
+  """Parts work among the processes: rounds, in each at most one piece by the process's index."""
+  count = jax.process_count()
+  return [dict(enumerate(work[start : start + count])) for start in range(0, len(work), count)]
+
+
+def meet(name: str) -> None:
+  """Waits until every process is here: what one wrote before, all can read after."""
+  if are_several():
+    # Not by a sum over devices: on CPU that waits for 30 seconds only, less than data may take.
+    meeting = f'{next(_MEETINGS)} {name}'
+    distributed.global_state.client.wait_at_barrier(meeting, 1000 * _MEETING_TIMEOUT_SECONDS)
+
+
+def agree(value: bool) -> bool:  # noqa: FBT001 (what is agreed upon)
+  """The first process's value, in every process."""
+  if not are_several():
+    return value
+  return bool(multihost_utils.broadcast_one_to_all(np.asarray(value)))
+
+
+def of_first(values: Mapping[str, float]) -> dict[str, float]:
+  """The first process's numbers, in every process."""
+  if not are_several():
+    return dict(values)
+  bits = np.asarray([*values.values()], np.float64).view(np.uint32)  # JAX has no float64 here
+  found = multihost_utils.broadcast_one_to_all(bits).view(np.float64)
+  return dict(zip(values, found.tolist(), strict=True))
+
+
+class StopRequest(run_guard.StopRequest):
+  """Whether any process was asked to stop: all are told at the same poll.
+
+  jax.distributed takes SIGTERM, which comes before a preemption, and agrees on a poll to stop at
+  that no process has passed. Every process polls as often as the others.
+  """
+
+  def __init__(self) -> None:
+    """Begin without a request."""
+    super().__init__()
+    self._polls = 0
+
+  @property
+  def requested(self) -> bool:
+    """Whether all save and stop now."""
+    self._polls += 1
+    if multihost_utils.reached_preemption_sync_point(self._polls):
+      self.request(signal.SIGTERM)
+    return self.signum is not None
+
+
+@contextlib.contextmanager
+def guard(workdir: pathlib.Path) -> Iterator[run_guard.StopRequest]:
+  """Holds the workdir for all processes, and tells them when to stop.
+
+  Raises:
+    run_guard.RunGuardError: another run holds it.
+  """
+  if not are_several():
+    with run_guard.lock(workdir), run_guard.handle_signals() as stop:
+      yield stop
+    return
+  with run_guard.lock(workdir) if is_first() else contextlib.nullcontext():
+    meet('the workdir is held')
+    yield StopRequest()
+
+
+def end(message: str) -> NoReturn:
+  """Ends this process with a message and code 1.
+
+  Among several at once: an orderly end waits for the others, which wait for this one in the midst
+  of a step. They end once they miss it.
+  """
+  if not are_several():
+    sys.exit(message)
+  print(message, file=sys.stderr, flush=True)
+  sys.stdout.flush()
+  os._exit(1)

@@ -1,0 +1,149 @@
+"""Small trainings on the devices that there are, for test_parallel: also run as a script.
+
+XLA_FLAGS=--xla_force_host_platform_device_count=4 python tests/parallel_runs.py FILE
+"""
+
+import pathlib
+import pickle
+import sys
+import tempfile
+
+import jax
+import numpy as np
+
+from shallow_jax import checkpoint
+from shallow_jax import data as data_lib
+from shallow_jax import defaults
+from shallow_jax import parallel
+from shallow_jax import predict
+from shallow_jax import problem as problem_lib
+from shallow_jax import train
+from shallow_jax import train_together
+
+WIDE = dict(name='shallow', hidden=256, bottleneck=16)
+CNN = dict(name='cnn', features=(4,), kernel_size=3, dense=(8,), batch_norm=True)
+CASES = {
+  'dense': dict(model=WIDE),
+  'full matrix': dict(model=dict(WIDE, bottleneck=0)),
+  'dropout': dict(model=dict(WIDE, dropout=0.5)),
+  'several steps a call': dict(model=WIDE, steps_per_call=3),
+  'batch statistics': dict(model=CNN),
+}
+LAYOUTS = {
+  'jit': dict(compile='jit', model=1),
+  'model': dict(compile='jit', model=2),
+  'pmap': dict(compile='pmap', model=1),
+}
+RUNS = (
+  *(('dense', 'jit'), ('dense', 'model'), ('dense', 'pmap')),
+  ('full matrix', 'model'),
+  *(('dropout', 'jit'), ('dropout', 'model'), ('dropout', 'pmap')),
+  *(('several steps a call', 'model'), ('several steps a call', 'pmap')),
+  *(('batch statistics', 'jit'), ('batch statistics', 'pmap')),
+)
+NUM_STEPS = 12
+
+
+def digits():
+  return data_lib.load(defaults.complete(dict(data=dict(name='digits'))).data.to_dict())
+
+
+def make_problem(dataset, *, seed=0, **changes):
+  """A seed of a network on the digits' labels."""
+  entry = dict(
+    num_steps=NUM_STEPS,
+    evaluate_every_steps=6,
+    checkpoint_every_steps=6,
+    batch_size=40,
+    optimizer=dict(learning_rate=0.02, warmup_steps=3),
+  )
+  config = defaults.experiment(data=dict(name='digits'), networks=dict(net=entry | changes))
+  arrays = [dataset.splits[name].arrays for name in ('train', 'validation')]
+  return problem_lib.build(defaults.plain(config)['networks']['net'], dataset, *arrays, seed=seed)
+
+
+def steps(problem, layout, count=NUM_STEPS):
+  """The state and the loss after so many steps."""
+  feed, state = train.Feed(problem, layout), train.initial_state(problem, layout)
+  for step in range(0, count, problem.entry['steps_per_call']):
+    state, loss = feed.step(state, 1.0, step)
+  return state, loss
+
+
+def found(dataset, case, settings):
+  """Variables and loss after some steps, and the bytes of the state on each device."""
+  problem = make_problem(dataset, **CASES[case])
+  layout = problem_lib.layout(problem.entry, problem.module, settings)
+  state, loss = steps(problem, layout)
+  return {
+    'variables': jax.device_get(layout.whole(state.variables)),
+    'loss': float(loss),
+    'bytes': parallel.bytes_by_device(state),
+  }
+
+
+def sent(dataset):
+  """As `found`, of data that are sent batch by batch."""
+  limit, train.RESIDENT_BYTES = train.RESIDENT_BYTES, 0
+  try:
+    return found(dataset, 'dense', LAYOUTS['jit'])
+  finally:
+    train.RESIDENT_BYTES = limit
+
+
+def together(dataset, count, case='dropout'):
+  """The variables of so many seeds that were trained together, one by one in a list."""
+  problems = [make_problem(dataset, seed=seed, **CASES[case]) for seed in range(count)]
+  with tempfile.TemporaryDirectory() as folder:
+    folders = [pathlib.Path(folder) / str(seed) for seed in range(count)]
+    outcomes = train_together.fit(problems, folders)
+  return [jax.device_get(outcome.variables) for outcome in outcomes]
+
+
+def logits(dataset):
+  """A CNN's and a wide net's logits in blocks of 64."""
+  return [
+    predict.logits(
+      [predict.Member(problem.module, problem.initial)],
+      dataset,
+      dataset.splits['test'].arrays,
+      batch_size=64,
+    )
+    for problem in (make_problem(dataset, model=model) for model in (CNN, WIDE))
+  ]
+
+
+def moved(dataset):
+  """Whether a state saved on each layout comes back on each other one as it was."""
+  problem = make_problem(dataset, model=WIDE)
+  layouts = [
+    problem_lib.layout(problem.entry, problem.module, LAYOUTS[name]) for name in ('jit', 'model')
+  ]
+  equal = []
+  for source in layouts:
+    state, _ = steps(problem, source, 2)
+    with tempfile.TemporaryDirectory() as folder:
+      checkpoint.save(pathlib.Path(folder), 2, state, notes={}, keep=1)
+      for target in layouts:
+        template = train.initial_state(problem, target)
+        restored, _ = checkpoint.restore_newest(pathlib.Path(folder), template)
+        jax.tree.map(np.testing.assert_array_equal, restored, state)
+        equal.append(jax.tree.map(lambda x: x.sharding, restored) == target.shardings(template))
+  return equal
+
+
+def main(path):
+  dataset = digits()
+  report = {
+    'runs': {(case, name): found(dataset, case, LAYOUTS[name]) for case, name in RUNS},
+    'again': found(dataset, 'dense', LAYOUTS['jit']),
+    'sent': sent(dataset),
+    'logits': logits(dataset),
+    'moved': moved(dataset),
+    'together': {count: together(dataset, count) for count in (2, 4)},
+  }
+  pathlib.Path(path).write_bytes(pickle.dumps(report))
+
+
+if __name__ == '__main__':
+  main(sys.argv[1])

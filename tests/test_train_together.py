@@ -1,0 +1,147 @@
+"""Seeds in one program: each is what it is alone, up to rounding."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import parallel_runs
+import pytest
+
+from shallow_jax import checkpoint
+from shallow_jax import defaults
+from shallow_jax import graph
+from shallow_jax import parallel
+from shallow_jax import pipeline
+from shallow_jax import run_guard
+from shallow_jax import train
+from shallow_jax import train_together
+
+TOLERANCE = 1e-5  # relative to an array's largest value
+
+
+@pytest.fixture(scope='module')
+def digits():
+  return parallel_runs.digits()
+
+
+def problems_of(digits, count=2, **changes):
+  entry = dict(model=dict(parallel_runs.WIDE, dropout=0.5), num_steps=12) | changes
+  return [parallel_runs.make_problem(digits, seed=seed, **entry) for seed in range(count)]
+
+
+def folders_of(path, problems):
+  return [path / f'seed-{problem.seed}' for problem in problems]
+
+
+class StopAt(run_guard.StopRequest):
+  """Asks to stop when it is looked at for the n-th time."""
+
+  def __init__(self, calls):
+    super().__init__()
+    self.calls = calls
+
+  @property
+  def requested(self):
+    self.calls -= 1
+    if self.calls <= 0:
+      self.request()
+    return self.signum is not None
+
+
+@pytest.mark.parametrize(
+  'changes',
+  [{}, dict(steps_per_call=3, select='last'), dict(optimizer=dict(schedule='plateau'))],
+  ids=['one step a call', 'three', 'plateau'],
+)
+def test_each_seed_is_what_it_is_alone(digits, tmp_path, changes):
+  problems = problems_of(digits, **changes)
+  together = train_together.fit(problems, folders_of(tmp_path / 'together', problems))
+  for problem, found in zip(problems, together, strict=True):
+    alone = train.fit(problem, tmp_path / f'alone-{problem.seed}')
+    for a, b in zip(
+      jax.tree.leaves(alone.variables), jax.tree.leaves(found.variables), strict=True
+    ):
+      np.testing.assert_allclose(b, a, rtol=0, atol=TOLERANCE * max(np.abs(a).max(), 1e-30))
+    assert found.step == alone.step
+    assert found.validation == pytest.approx(alone.validation, rel=TOLERANCE)
+    lines = [
+      (tmp_path / folder / 'metrics.jsonl').read_text().splitlines()
+      for folder in (f'together/seed-{problem.seed}', f'alone-{problem.seed}')
+    ]
+    assert len(lines[0]) == len(lines[1]) == 4
+
+
+def test_a_stopped_group_goes_on_bit_for_bit(digits, tmp_path):
+  problems = problems_of(digits)
+  whole = train_together.fit(problems, folders_of(tmp_path / 'whole', problems))
+  folders = folders_of(tmp_path / 'stopped', problems)
+  with pytest.raises(run_guard.Stopped):
+    train_together.fit(problems, folders, stop=StopAt(7))
+  assert checkpoint.steps(folders[0] / 'checkpoints') == [7, 6]
+  resumed = train_together.fit(problems, folders)
+  for a, b in zip(whole, resumed, strict=True):
+    jax.tree.map(np.testing.assert_array_equal, a.variables, b.variables)
+    assert a.validation == b.validation
+
+
+def test_a_seed_that_diverges_leaves_the_others_alone(digits, tmp_path):
+  problems = problems_of(digits)
+  broken = jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.nan), problems[0].initial['params'])
+  problems[0] = dataclasses.replace(problems[0], initial=dict(problems[0].initial, params=broken))
+  first, second = train_together.fit(problems, folders_of(tmp_path, problems))
+  alone = train.fit(problems[1], tmp_path / 'alone')
+  assert first.diverged and not second.diverged
+  assert second.validation == pytest.approx(alone.validation, rel=TOLERANCE)
+
+
+def entries(**mimic):
+  nets = dict(
+    cnn=dict(model=dict(name='cnn'), seeds=2),
+    mean=dict(ensemble=('cnn',)),
+    mimic=dict(model=parallel_runs.WIDE, seeds=2, seeds_together=True) | mimic,
+  )
+  return defaults.plain(defaults.complete(dict(data=dict(name='digits'), networks=nets)))[
+    'networks'
+  ]
+
+
+def test_seeds_that_learn_from_different_teachers_are_not_trained_together():
+  logit_l2 = dict(name='logit_l2')
+  graph.check_names(entries(targets='mean', loss=logit_l2))
+  graph.check_names(entries(targets='cnn/0', loss=logit_l2))
+  with pytest.raises(defaults.ConfigError, match=r'mimic\.seeds_together: seeds of cnn teach one'):
+    graph.check_names(entries(targets='cnn', loss=logit_l2))
+
+
+def test_seeds_that_stop_early_are_not_trained_together():
+  with pytest.raises(defaults.ConfigError, match='stop_after_evaluations: seeds that are trained'):
+    entries(stop_after_evaluations=3)
+
+
+def test_together_is_jit_over_the_batch():
+  with pytest.raises(parallel.ParallelError, match='seeds_together: expected config'):
+    parallel.member_layout(dict(compile='pmap', model=1), members=2, batch_size=8)
+
+
+def test_a_run_trains_its_seeds_together_once(tmp_path, monkeypatch):
+  net = dict(model=parallel_runs.WIDE, seeds=3, seeds_together=True, batch_size=40, num_steps=6)
+  net |= dict(evaluate_every_steps=6, search=dict(optimizer=dict(learning_rate=(0.01, 0.02))))
+  config = defaults.experiment(
+    data=dict(name='digits'), networks=dict(net=net), evaluation=dict(latency_batches=())
+  )
+  groups = []
+  fit = train_together.fit
+
+  def counted(problems, *args, **kwargs):
+    groups.append([problem.seed for problem in problems])
+    return fit(problems, *args, **kwargs)
+
+  monkeypatch.setattr(pipeline.train_together, 'fit', counted)
+  results = pipeline.run(config, tmp_path)
+  assert groups == [[1, 2]]  # seed 0 is the best trial
+  assert len(results['networks']['net']['metrics']['test']['error']['values']) == 3
+  assert not list(tmp_path.glob('net/*/checkpoints'))
+  (tmp_path / 'net' / 'result.json').unlink()
+  pipeline.run(config, tmp_path)
+  assert len(groups) == 1

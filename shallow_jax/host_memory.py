@@ -1,15 +1,17 @@
 """Memory that the C library keeps for the next step instead of giving it back.
 
 XLA's CPU backend allocates each step's temporaries anew. glibc maps and unmaps blocks of their
-size, so that the kernel has to zero every page of them again, step for step. How much that costs,
-`launch/benchmark.py --keep_memory=false` tells beside a run without the flag.
+size, so that the kernel has to zero every page of them again, step for step: always those of a
+large block, and in other threads than the first all above 64 MB, which do not fit into a thread's
+own arena. How much that costs, `launch/benchmark.py --keep_memory=false` tells beside a run without
+the flag.
 """
 
 import ctypes
 import sys
 
 # glibc's malloc.h
-_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX, _ARENA_MAX = -1, -2, -4, -8
 
 _KEPT_BYTES = 2**31 - 1
 _GROWN_BY_BYTES = 2**28
@@ -25,5 +27,10 @@ def keep_freed_memory() -> bool:
   mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)
   if mallopt is None:
     return False
-  settings = ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, _KEPT_BYTES), (_TOP_PAD, _GROWN_BY_BYTES))
-  return all(mallopt(name, value) for name, value in settings)
+  settings = {
+    _ARENA_MAX: 1,
+    _MMAP_MAX: 0,
+    _TRIM_THRESHOLD: _KEPT_BYTES,
+    _TOP_PAD: _GROWN_BY_BYTES,
+  }
+  return all(mallopt(name, value) for name, value in settings.items())

@@ -88,11 +88,12 @@ def layout(
   Raises:
     parallel.ParallelError: what can't be divided evenly, with `where` in the config it stands.
   """
+  axes = models.hidden_axes(module)
   found = parallel.layout(
     settings,
     batch_size=entry['batch_size'],
-    hidden_axes=models.hidden_axes(module),
-    hidden=entry['model'].get('hidden', 0),
+    hidden_axes=axes,
+    hidden=entry['model']['hidden'] if axes else 0,
     where=where,
   )
   if found.compile == 'pmap' and entry['loss']['label_weight']:

@@ -125,7 +125,8 @@ def test_a_step_shows_the_pixels_that_its_targets_belong_to(experiment, caught, 
   rows = np.random.default_rng(0).permutation(sum(SIZES.values()))[:64]
   views = np.arange(64) % VIEWS
   arrays = jax.device_put(dict(examples))
-  batch = train.batch_of(arrays, jax.numpy.asarray(rows), jax.numpy.asarray(views))
+  row = dict(indices=jax.numpy.asarray(rows), views=jax.numpy.asarray(views))
+  batch = train.batch_of(arrays, row)
   target, label = batch.pop('target'), batch.pop('label')
   np.testing.assert_array_equal(label, examples['label'][rows])
   shown = {key: batch[key] for key in ('input', 'id', 'partner_input', 'partner_id')}

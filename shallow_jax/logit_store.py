@@ -11,9 +11,11 @@ was at.
   store = logit_store.load(folder, expect=spec)
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+import concurrent.futures
 import dataclasses
 import hashlib
+import io
 import math
 import os
 import pathlib
@@ -22,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shallow_jax import logit_manifest
+from shallow_jax import mapped_logits
 from shallow_jax import storage
 
 if TYPE_CHECKING:
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
 MEMORY_LIMIT_BYTES = 4 << 30  # larger stores stay on disk, mapped
 
 _BLOCK_ROWS = 65_536  # rows looked at in one go
+_BLOCK_BYTES = 1 << 18  # of a file that is looked through: they stay in the cache
 _NUM_NAMED = 8  # shards, rows or classes that a message names at most
 
 
@@ -190,58 +194,11 @@ def finish(
 
 
 @dataclasses.dataclass(frozen=True)
-class MappedLogits:
-  """Logits [views, examples, classes] left on disk: `logits[views, rows]` reads those rows.
-
-  views is an integer or a slice, rows an integer, a slice or an array of integers.
-  """
-
-  parts: tuple[np.ndarray, ...]
-  shard_rows: int
-
-  @property
-  def shape(self) -> tuple[int, int, int]:
-    """[views, examples, classes]."""
-    views, _, num_classes = self.parts[0].shape
-    return views, sum(part.shape[1] for part in self.parts), num_classes
-
-  @property
-  def dtype(self) -> np.dtype:
-    """Of each logit."""
-    return self.parts[0].dtype
-
-  def __getitem__(self, key: tuple[Any, Any]) -> np.ndarray:
-    """Return a copy of these views and rows, in the shape NumPy would give."""
-    views, rows = key
-    index = _row_index(rows, self.shape[1])
-    numbers, local = np.divmod(index.ravel(), self.shard_rows)
-    kept = self.parts[0][views, :0].shape[:-2]
-    logits = np.empty((*kept, local.size, self.shape[2]), self.dtype)
-    for number in np.unique(numbers):
-      here = numbers == number
-      logits[..., here, :] = self.parts[number][views][..., local[here], :]
-    return logits.reshape(*kept, *index.shape, self.shape[2])
-
-  def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
-    """Return all of them in memory; always a copy."""
-    return np.concatenate(self.parts, axis=1).astype(dtype or self.dtype, copy=False)
-
-
-def _row_index(rows: Any, num_rows: int) -> np.ndarray:
-  if isinstance(rows, slice):
-    return np.arange(*rows.indices(num_rows))
-  index = np.asarray(rows)
-  if index.dtype.kind not in 'iu' or ((index < -num_rows) | (index >= num_rows)).any():
-    raise IndexError(f'rows are integers from {-num_rows} to {num_rows - 1}')
-  return np.where(index < 0, index + num_rows, index)
-
-
-@dataclasses.dataclass(frozen=True)
 class Store:
   """A verified store: what it says of itself and its logits [views, examples, classes]."""
 
   manifest: logit_manifest.Manifest
-  logits: np.ndarray | MappedLogits
+  logits: np.ndarray | mapped_logits.MappedLogits
 
 
 def load(
@@ -280,10 +237,15 @@ def verify(folder: str | os.PathLike[str]) -> logit_manifest.Manifest:
   logit_manifest.check(is_finished(folder), message)
   manifest = logit_manifest.read(folder)
   spec = manifest.spec
-  for record, shard in zip(manifest.shards, spec.shards(), strict=True):
+
+  def check(record: logit_manifest.Record, shard: logit_manifest.Shard) -> None:
     damage = logit_manifest.damage(folder, spec, shard, record)
     logit_manifest.check(not damage, f'{folder}: {damage}')
     _check_array(folder / record.file, spec, shard)
+
+  with concurrent.futures.ThreadPoolExecutor() as threads:  # hashing lets go of Python's lock
+    for _ in threads.map(check, manifest.shards, spec.shards()):
+      pass  # the first damaged file raises
   return manifest
 
 
@@ -291,24 +253,34 @@ def _check_array(
   path: pathlib.Path, spec: logit_manifest.Spec, shard: logit_manifest.Shard
 ) -> None:
   """Refuse a file that is not a finite array, whatever its hash: somebody may have written both."""
-  with open(path, 'rb') as file:
-    header = file.read(logit_manifest.HEADER_BYTES)
-  # Compared, not interpreted: no header makes NumPy unpickle an object.
-  same = header == spec.header(shard)
-  logit_manifest.check(same, f'{path} is not a .npy file of {spec.dtype} {list(spec.shape(shard))}')
-  _check_finite(_mapped_shard(path, spec, shard), shard.start, path)
+  with open(path, 'rb', buffering=0) as file:
+    # Compared, not interpreted: no header makes NumPy unpickle an object.
+    same = file.read(logit_manifest.HEADER_BYTES) == spec.header(shard)
+    message = f'{path} is not a .npy file of {spec.dtype} {list(spec.shape(shard))}'
+    logit_manifest.check(same, message)
+    is_finite = all(np.isfinite(block).all() for block in _blocks(file, spec.file_dtype))
+  if not is_finite:
+    _check_finite(_mapped_shard(path, spec, shard), shard.start, path)
 
 
-def _mapped(folder: pathlib.Path, spec: logit_manifest.Spec) -> MappedLogits:
+def _blocks(file: io.FileIO, dtype: np.dtype) -> Iterator[np.ndarray]:
+  """The numbers in the rest of a file, read: faster than mapped, where they are looked at once."""
+  block = np.empty(_BLOCK_BYTES // dtype.itemsize, dtype)
+  while size := file.readinto(block):
+    yield block[: size // dtype.itemsize]
+
+
+def _mapped(folder: pathlib.Path, spec: logit_manifest.Spec) -> mapped_logits.MappedLogits:
   parts = [_mapped_shard(folder / spec.file_name(shard), spec, shard) for shard in spec.shards()]
-  return MappedLogits(tuple(parts), spec.shard_rows)
+  return mapped_logits.MappedLogits(tuple(parts), spec.shard_rows)
 
 
 def _mapped_shard(
   path: pathlib.Path, spec: logit_manifest.Spec, shard: logit_manifest.Shard
 ) -> np.ndarray:
   shape, dtype = spec.shape(shard), spec.file_dtype
-  return np.memmap(path, dtype, mode='r', offset=logit_manifest.HEADER_BYTES, shape=shape)
+  mapped = np.memmap(path, dtype, mode='r', offset=logit_manifest.HEADER_BYTES, shape=shape)
+  return np.asarray(mapped)  # a plain array over the same pages, whose parts are sooner made
 
 
 def statistics(manifests: Sequence[logit_manifest.Manifest]) -> tuple[np.ndarray, np.ndarray]:
@@ -331,7 +303,9 @@ def statistics(manifests: Sequence[logit_manifest.Manifest]) -> tuple[np.ndarray
 
 
 def check_alignment(
-  logits: np.ndarray | MappedLogits, labels: np.ndarray, accuracy: logit_manifest.Accuracy | None
+  logits: np.ndarray | mapped_logits.MappedLogits,
+  labels: np.ndarray,
+  accuracy: logit_manifest.Accuracy | None,
 ) -> bool:
   """Refuse logits [views, examples, classes] that belong to other examples than the labels.
 
@@ -364,7 +338,7 @@ def check_alignment(
 
 
 def _measured_accuracy(
-  logits: np.ndarray | MappedLogits, labels: np.ndarray
+  logits: np.ndarray | mapped_logits.MappedLogits, labels: np.ndarray
 ) -> logit_manifest.Accuracy:
   labels = np.asarray(labels)
   num_examples, num_classes = logits.shape[1:]

@@ -22,6 +22,7 @@ GROUND = (
   'errors',
   'target_names',
   'learning_rates',
+  'mapped_logits',
   'parallel',
 )
 # One step up: these use storage alone.

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Is the input free, and how long will an experiment take? Examples/s beside the bare compute's.
 
-  python launch/benchmark.py --config=configs/cifar10_table2.py \
+  python launch/benchmark_experiment.py --config=configs/cifar10_table2.py \
       --config.data.data_dir=DIR --networks=teacher,mimic_64c --output=input.json
 
 For each network (all that learn by gradient, if none is named), in one process and in turn, round

@@ -16,9 +16,7 @@ shallow_jax/host_memory.py is worth.
 from collections.abc import Callable, Mapping
 import functools
 import json
-import os
 import pathlib
-import shlex
 import statistics
 import sys
 import time
@@ -42,6 +40,7 @@ from shallow_jax import models
 from shallow_jax import optimizer
 from shallow_jax import predict
 from shallow_jax import problem as problem_lib
+from shallow_jax import provenance
 from shallow_jax import train
 from shallow_jax.data import dataset as dataset_lib
 
@@ -63,11 +62,8 @@ def main(argv: list[str]) -> None:
     host_memory.keep_freed_memory()
   config = defaults.plain(defaults.complete(_CONFIG.value))
   dataset = data_lib.load(config['data'])
-  found = {
-    'device': str(jax.devices()[0].device_kind),
-    'cores': os.cpu_count(),
-    'jax': jax.__version__,
-    'command': shlex.join(sys.argv),
+  found: dict[str, Any] = {
+    'provenance': provenance.of_this_process(),
     'keep_memory': _KEEP_MEMORY.value,
     'networks': {},
   }

@@ -12,10 +12,8 @@ TIMIT's size to try it on. CPU seconds are those of all threads.
 
 from collections.abc import Callable
 import json
-import os
 import pathlib
 import resource
-import shlex
 import statistics
 import sys
 import tempfile
@@ -24,7 +22,6 @@ from typing import Any
 
 from absl import app
 from absl import flags
-import jax
 from ml_collections import config_flags
 import numpy as np
 
@@ -32,6 +29,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # a checkout need no
 
 from shallow_jax import data as data_lib
 from shallow_jax import defaults
+from shallow_jax import provenance
 from shallow_jax import recognise
 from shallow_jax.data import dataset as dataset_lib
 from shallow_jax.speech import decoding
@@ -50,10 +48,7 @@ def main(argv: list[str]) -> None:
   with tempfile.TemporaryDirectory() as cache:
     dataset, features = _timed(lambda: data_lib.load(dict(config['data'], cache_dir=cache)))
   found = {
-    'device': str(jax.devices()[0].device_kind),
-    'cores': os.cpu_count(),
-    'jax': jax.__version__,
-    'command': shlex.join(sys.argv),
+    'provenance': provenance.of_this_process(),
     'frames': {name: len(split) for name, split in dataset.splits.items()},
     'features': {**features, 'peak_gb': _peak_gb()},
     'decoding': {**_decoding(dataset), 'peak_gb': _peak_gb()},

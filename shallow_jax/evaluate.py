@@ -4,22 +4,15 @@ The test set is read here and nowhere else, once a network is done.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-import datetime
 import functools
-import importlib.metadata
 import logging
-import os
 import pathlib
-import shlex
-import subprocess
-import sys
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-import shallow_jax
 from shallow_jax import experiment as experiment_lib
 from shallow_jax import graph
 from shallow_jax import kmeans_svm
@@ -28,6 +21,7 @@ from shallow_jax import models
 from shallow_jax import predict
 from shallow_jax import predictions
 from shallow_jax import processes
+from shallow_jax import provenance
 from shallow_jax import realigned_labels
 from shallow_jax import recognise
 from shallow_jax import storage
@@ -36,7 +30,6 @@ from shallow_jax.data import dataset as dataset_lib
 
 _log = logging.getLogger(__name__)
 
-PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
 SETS = ('validation', 'test')
 
 Member = tuple[str, int]
@@ -302,18 +295,11 @@ def _provenance(
 ) -> dict[str, Any]:
   is_ensemble = bool(experiment.networks[network]['ensemble'])
   return {
-    'device': _device(),
+    **provenance.of_this_process(),
     'mesh': None if is_ensemble else records[0].get('mesh'),
     'config_hash': storage.sha256_json(experiment.fingerprints[network]),
-    'commit': _commit(),
-    'command': shlex.join(sys.argv),
-    'date': datetime.datetime.now(datetime.UTC).date().isoformat(),
     'wall_seconds': 0.0 if is_ensemble else _training_seconds(records, search),
     'examples_per_second': None if is_ensemble else max(r['examples_per_second'] for r in records),
-    'versions': {
-      'shallow_jax': shallow_jax.__version__,
-      **{name: importlib.metadata.version(name) for name in PACKAGES},
-    },
   }
 
 
@@ -324,24 +310,6 @@ def _training_seconds(
   trials = search['trials'] if search else []
   losers = [trial for i, trial in enumerate(trials) if search and i != search['chosen']]
   return sum(each['wall_seconds'] for each in [*records, *losers])
-
-
-def _device() -> str:
-  if jax.default_backend() == 'cpu':
-    return f'CPU, {os.cpu_count()} cores'
-  return f'{jax.device_count()} x {jax.devices()[0].device_kind}'
-
-
-def _commit() -> str | None:
-  """The commit of the checkout that this code lies in, None where there is none."""
-  folder = pathlib.Path(__file__).parent
-  try:
-    found = subprocess.run(
-      ['git', '-C', str(folder), 'rev-parse', 'HEAD'], capture_output=True, text=True, check=False
-    )
-  except OSError:
-    return None
-  return found.stdout.strip() or None
 
 
 def _shown(error: Mapping[str, Any]) -> str:

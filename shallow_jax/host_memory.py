@@ -3,8 +3,8 @@
 XLA's CPU backend allocates each step's temporaries anew. glibc maps and unmaps blocks of their
 size, so that the kernel has to zero every page of them again, step for step: always those of a
 large block, and in other threads than the first all above 64 MB, which do not fit into a thread's
-own arena. How much that costs, `launch/benchmark_experiment.py --keep_memory=false` tells beside a run without
-the flag.
+own arena. How much that costs, `launch/benchmark_experiment.py --keep_memory=false` tells beside a
+run without the flag.
 """
 
 import ctypes

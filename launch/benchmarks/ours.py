@@ -133,9 +133,9 @@ def _online_steps(
   program = train.program(*train.program_arguments(problem))
 
   def with_teachers(state: Any, weights: Any, resident: Any, row: Any) -> Any:
-    x = jnp.take(resident['input'], row['indices'][0], axis=0)
-    target = sum(models.apply(module, each, x) for each in weights) / len(weights)
-    batch = {'input': x, 'label': resident['label'][row['indices'][0]], 'target': target[:, None]}
+    batch = {name: resident[name][row['indices'][0]] for name in ('input', 'label')}
+    each = [models.apply(module, member, batch['input']) for member in weights]
+    batch['target'] = jnp.mean(jnp.stack(each), axis=0)[:, None]
     arrays = jax.tree.map(lambda array: array[None], batch)
     sent = {'arrays': arrays, 'views': row['views']}
     return program(state, {}, None, sent, jnp.float32(LEARNING_RATE), train.dropout_key(problem))
@@ -177,9 +177,7 @@ def _products(problem: problem_lib.Problem) -> Callable[[int], None]:
     call = jax.jit(functools.partial(eqn.primitive.bind, **eqn.params))
     shapes = [variable.aval for variable in eqn.invars]
     keys = jax.random.split(jax.random.key(0), len(shapes))
-    drawn = [
-      jax.random.normal(key, x.shape, x.dtype) for key, x in zip(keys, shapes, strict=True)
-    ]
+    drawn = [jax.random.normal(key, x.shape, x.dtype) for key, x in zip(keys, shapes, strict=True)]
     operators.append((call, drawn))
 
   def call(count: int) -> None:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from typing import Any
 
-_REPOSITORY = pathlib.Path(__file__).parents[2]
+REPOSITORY = pathlib.Path(__file__).parents[2]
 
 
 @dataclasses.dataclass
@@ -46,7 +46,7 @@ def workers(
       command = [sys.executable, '-m', 'launch.benchmarks.worker', function, str(cores)]
       process = subprocess.Popen(
         [*command, json.dumps(arguments)],
-        cwd=_REPOSITORY,
+        cwd=REPOSITORY,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -81,15 +81,15 @@ def compare(running: Mapping[str, Worker], *, rounds: int, seconds: float) -> di
   }
 
 
-def ratios(found: Mapping[str, Any], above: str, below: str, kind: str) -> dict[str, float]:
+def ratio(times: Mapping[str, Any], above: str, below: str, kind: str) -> dict[str, float]:
   """The ratio of two turns' medians, and the least and the greatest of one round."""
   each = [
     a / b
     for a, b in zip(
-      found[above]['all'][f'{kind}_ms'], found[below]['all'][f'{kind}_ms'], strict=True
+      times[above]['all'][f'{kind}_ms'], times[below]['all'][f'{kind}_ms'], strict=True
     )
   ]
-  ratio = found[above][f'{kind}_ms'] / found[below][f'{kind}_ms']
+  ratio = times[above][f'{kind}_ms'] / times[below][f'{kind}_ms']
   return {'ratio': ratio, 'least': min(each), 'greatest': max(each)}
 
 

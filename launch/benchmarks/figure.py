@@ -1,0 +1,90 @@
+"""What launch/benchmark.py found, as one picture."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from matplotlib import axes as axes_lib
+
+from shallow_jax import plotting
+
+Found = Mapping[str, Any]
+
+_CONTENDERS = {  # of a step: label, colour
+  'ours step': ('shallow_jax', '#0072B2'),
+  'ours products': ('its bare products (roofline)', '#a3a3a3'),
+  'pytorch eager': ('PyTorch', '#D55E00'),
+  'pytorch compiled': ('PyTorch, compiled', '#E69F00'),
+  'keras distiller': ("Keras' Distiller on JAX", '#009E73'),
+}
+_COSTS = {
+  'width': 'hidden units',
+  'rank': 'rank of the bottleneck (– : none)',
+  'batch': 'examples a step',
+  'data': 'examples on the device',
+}
+
+
+def draw(found: Found) -> bytes:
+  """The PNG of all parts that are there."""
+  panels: list[Callable[[axes_lib.Axes], None]] = []
+  if 'students' in found:
+    panels.append(lambda axes: _students(axes, found['students']['found']))
+  if 'epochs' in found:
+    panels.append(lambda axes: _epochs(axes, found['epochs']['found']))
+  for name in _COSTS if 'costs' in found else ():
+    panels.append(lambda axes, name=name: _cost(axes, name, found['costs']['found'][name]))
+  rows = -(-len(panels) // 2)
+  figure = plotting.new_figure(11.0, 3.6 * rows)
+  grid = figure.subplots(rows, 2, squeeze=False).ravel()
+  for axes, panel in zip(grid, panels, strict=False):
+    plotting.plain(axes)
+    panel(axes)
+  for axes in grid[len(panels) :]:
+    axes.set_visible(False)
+  return plotting.png(figure)
+
+
+def _students(axes: axes_lib.Axes, found: Found) -> None:
+  """Bars of CPU time, in times of ours."""
+  present = [each for each in _CONTENDERS if any(each in net['times'] for net in found.values())]
+  height = 0.8 / len(present)
+  for i, contender in enumerate(present):
+    label, color = _CONTENDERS[contender]
+    for row, net in enumerate(found.values()):
+      if contender not in net['times']:
+        continue
+      times = net['times'][contender]['cpu_ms'] / net['times']['ours step']['cpu_ms']
+      place = row + (i - (len(present) - 1) / 2) * height
+      axes.barh(place, times, 0.9 * height, color=color, label=label if row == 0 else None)
+  axes.set_yticks(range(len(found)), [*found])
+  axes.invert_yaxis()
+  axes.axvline(1.0, color=plotting.INK, linewidth=0.8)
+  plotting.titles(axes, "A student's step", 'CPU time, in times of ours', '')
+  axes.legend(fontsize=7.5, frameon=False, loc='lower right')
+
+
+def _epochs(axes: axes_lib.Axes, found: Found) -> None:
+  """Bars of how many times longer an epoch takes with the teacher in every step."""
+  ratios = {name: each['ratios']['stored, times online']['ratio'] for name, each in found.items()}
+  bars = axes.barh([*ratios], [*ratios.values()], 0.6, color=_CONTENDERS['ours step'][1])
+  axes.bar_label(bars, [f'{ratio:.1f}' for ratio in ratios.values()], padding=3, fontsize=8.5)
+  axes.invert_yaxis()
+  axes.axvline(1.0, color=plotting.INK, linewidth=0.8)
+  title = 'An epoch with its teachers in every step'
+  plotting.titles(axes, title, 'time, in times of an epoch with stored logits', '')
+
+
+def _cost(axes: axes_lib.Axes, name: str, found: Found) -> None:
+  sizes = [int(size) for size in found]
+  times = [each['times']['ours step']['wall_ms'] for each in found.values()]
+  ranked = [pair for pair in zip(sizes, times, strict=True) if pair[0]]
+  color, marker = plotting.SERIES[0]
+  axes.loglog(*zip(*ranked, strict=True), color=color, marker=marker)
+  if 0 in sizes:
+    full = times[sizes.index(0)]
+    axes.axhline(full, color=plotting.GREY, linestyle='--', linewidth=1)
+    axes.annotate('no bottleneck', (ranked[0][0], full), (0, 4), textcoords='offset points')
+  axes.set_ylim(bottom=0.5 * min(times), top=2.0 * max(times))
+  plotting.log_ticks(axes.xaxis)
+  plotting.log_ticks(axes.yaxis)
+  plotting.titles(axes, f'A step against {name}', _COSTS[name], 'ms')

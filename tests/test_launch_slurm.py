@@ -88,8 +88,8 @@ def test_a_run_that_fails_fails(slurm):
   assert 'scontrol' not in launch_scripts.calls(slurm)
 
 
-# srun with two tasks, whose exit codes are given. It ends with the higher one; where it is to end the
-# others once one fails, it does so by SIGTERM.
+# srun with two tasks, whose exit codes are given. It ends with the higher one; where it is to end
+# the others once one fails, it does so by SIGTERM.
 TWO_TASKS = """
 codes=({0} {1})
 case "$*" in *--kill-on-bad-exit=1*) [ {0} -eq 0 ] || codes[1]=143 ;; esac

@@ -34,7 +34,8 @@ def main(argv: Sequence[str]) -> int:
   environment = environment_of(arguments.devices_per_process)
   if arguments.dry_run:
     for each in commands:
-      print(shlex.join([*(f'{key}={value}' for key, value in environment.items()), *each]))
+      variables = [f'{key}={value}' for key, value in environment.items()]
+      print(shlex.join(['env', *variables, *each]))
     return 0
   return run(commands, {**os.environ, **environment})
 

@@ -2,6 +2,9 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 import difflib
+import os
+import pathlib
+import re
 from typing import Any
 
 
@@ -48,6 +51,16 @@ def choice(value: str, known: Sequence[str], where: str) -> None:
   """Raises ConfigError unless `value` is one of the known names."""
   if value not in known:
     raise ConfigError(f'{where}: unknown {value!r}{suggestion(value, known)}')
+
+
+def local_path(path: str | os.PathLike[str], where: str) -> pathlib.Path:
+  """`path`, which must not be an address such as gs://bucket: a folder `gs:` would be made here."""
+  if re.match(r'[A-Za-z][A-Za-z0-9+.-]*:/', str(path)):  # a Path has one slash of gs://
+    raise ConfigError(
+      f'{where}: expected a folder or file of this machine, not {str(path)!r}; a bucket must be '
+      'mounted as a folder first (launch/README.md)'
+    )
+  return pathlib.Path(path)
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

@@ -187,6 +187,7 @@ YOUNGER = ('fit', 'compute_dtype', 'seeds_together')
 
 ConfigError = config_values.ConfigError
 choice = config_values.choice
+local_path = config_values.local_path
 
 
 def experiment(
@@ -254,6 +255,9 @@ def _data(config: Mapping[str, Any]) -> dict[str, Any]:
   choice(name, list(DATA), 'config.data.name')
   defaults = dict(DATA[name], name=name, preprocessing=PREPROCESSING, sets={})
   full = config_values.merge(defaults, config, 'config.data', free=('sets',))
+  for key, value in full.items():
+    if isinstance(value, str):
+      config_values.local_path(value, f'config.data.{key}')
   full['sets'] = {
     key: _derived_set(entry, f'config.data.sets.{key}')
     for key, entry in config_values.mapping(full['sets'], 'config.data.sets').items()

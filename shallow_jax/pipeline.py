@@ -63,7 +63,7 @@ def run(
   host_memory.keep_freed_memory()
   full = defaults.plain(defaults.complete(config))
   defaults.choice(stage, STAGES, '--stage')
-  workdir = pathlib.Path(workdir)
+  workdir = defaults.local_path(workdir, 'workdir')
   with processes.guard(workdir) as stop:
     if processes.is_first():
       storage.remove_temporary(workdir)
@@ -82,7 +82,7 @@ def run(
 
 def report_again(workdir: str | pathlib.Path) -> dict[str, Any]:
   """Writes the report of a workdir anew, from its config.json and the results that are there."""
-  workdir = pathlib.Path(workdir)
+  workdir = defaults.local_path(workdir, 'workdir')
   config = defaults.complete(storage.read_json(workdir / 'config.json'))
   return report.write(defaults.plain(config), workdir)
 

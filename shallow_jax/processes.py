@@ -107,7 +107,9 @@ def meet(name: str) -> None:
   if are_several():
     # Not by a sum over devices: on CPU that waits for 30 seconds only, less than data may take.
     meeting = f'{next(_MEETINGS)} {name}'
-    distributed.global_state.client.wait_at_barrier(meeting, 1000 * _MEETING_TIMEOUT_SECONDS)
+    client = distributed.global_state.client
+    assert client is not None  # since `start`
+    client.wait_at_barrier(meeting, 1000 * _MEETING_TIMEOUT_SECONDS)
 
 
 def agree(value: bool) -> bool:  # noqa: FBT001 (what is agreed upon)

@@ -1,11 +1,21 @@
 """Launchers run as their users do, beside stand-ins for the programs of a cluster."""
 
+import configparser
 import os
 import pathlib
 import subprocess
 
 ROOT = pathlib.Path(__file__).parents[1]
 GOLDEN = ROOT / 'tests' / 'golden'
+
+
+def repository(root=ROOT):
+  """The address of the package's repository, from where all others are compared with it."""
+  setup = configparser.ConfigParser()
+  setup.read(root / 'setup.cfg')
+  label, _, address = setup['metadata']['project_urls'].strip().partition(' = ')
+  assert label == 'Source'
+  return address
 
 
 def stand_in(folder, name, then=''):

@@ -1,11 +1,13 @@
 """What a config may say: defaults filled in, everything else refused in one line."""
 
 import copy
+import pathlib
 
 import numpy as np
 import pytest
 
 from shallow_jax import defaults
+from shallow_jax import pipeline
 
 CNN = dict(model=dict(name='cnn'))
 
@@ -125,6 +127,41 @@ def test_an_unknown_key_is_refused_with_the_one_that_was_meant(given, where, key
 def test_an_unknown_key_unlike_any_is_refused_with_those_there_are():
   message = refused(config(experiment=dict(logits=dict(zzz=1))))
   assert message.endswith("'zzz'; expected one of shard_rows, batch_size, dtype, keep_members")
+
+
+FOLDERS = [
+  ('cifar10', 'data_dir'),
+  ('cifar10', 'pool_dir'),
+  ('arrays', 'path'),
+  ('speech', 'data_dir'),
+  ('speech', 'cache_dir'),
+  ('speech', 'pool_dir'),
+  ('speech', 'phone_map'),
+  ('speech', 'split_file'),
+  ('speech', 'alignment_dir'),
+]
+
+
+@pytest.mark.parametrize('address', ['gs://bucket/data', 's3://bucket', 'file:///data'])
+@pytest.mark.parametrize(('name', 'key'), FOLDERS)
+def test_data_at_an_address_is_refused(name, key, address):
+  assert refused(config(data={'name': name, key: address})) == (
+    f'config.data.{key}: expected a folder or file of this machine, not {address!r}; '
+    'a bucket must be mounted as a folder first (launch/README.md)'
+  )
+
+
+@pytest.mark.parametrize('path', ['', '.', '~/data', '/mnt/a b', 'runs/digits:full/a', 'a:b'])
+def test_a_path_with_a_colon_is_no_address(path):
+  assert defaults.local_path(path, 'workdir') == pathlib.Path(path)
+
+
+@pytest.mark.parametrize('address', ['gs://b/run', pathlib.Path('gs://b/run'), 'file:///run'])
+def test_a_run_at_an_address_is_refused_before_anything_is_written(address, tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  with pytest.raises(defaults.ConfigError, match=f'workdir: expected a folder.*{str(address)!r}'):
+    pipeline.run(config(), address)
+  assert list(tmp_path.iterdir()) == []
 
 
 WRONG_NAMES = [

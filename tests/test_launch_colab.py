@@ -3,7 +3,9 @@
 import copy
 import importlib.metadata
 import importlib.util
+import json
 import os
+import pathlib
 import re
 import shutil
 import subprocess
@@ -14,6 +16,7 @@ import types
 import launch_scripts
 import nbformat
 import pytest
+import test_configs
 
 HERE = launch_scripts.ROOT / 'tests'
 PATH = launch_scripts.ROOT / 'launch' / 'colab.ipynb'
@@ -39,12 +42,71 @@ def test_its_range_of_jax_is_the_packages():
   assert f"JAX = '{jax}'" in CELLS['install']['source']
 
 
-def test_the_readmes_badge_opens_it_where_the_package_is():
-  repository = re.search(
-    "REPOSITORY = 'https://github.com/([^']+)'", CELLS['parameters']['source']
-  )[1]
-  address = f'https://colab.research.google.com/github/{repository}/blob/main/launch/colab.ipynb'
-  assert address in (launch_scripts.ROOT / 'README.md').read_text()
+def percent(network):
+  return network['metrics']['test']['error']['mean']
+
+
+def minutes(*networks):
+  return round(sum(network['provenance']['wall_seconds'] for network in networks) / 60)
+
+
+def published(name):
+  path = launch_scripts.ROOT / 'configs' / 'results' / name / 'results.json'
+  return json.loads(path.read_text())['networks']
+
+
+def test_its_figures_of_digits_are_the_published_ones():
+  text, nets = CELLS['digits-text']['source'], published('digits_full')
+  labels, mimic, teacher = (percent(nets[name]) for name in ('shallow_dropout', 'mimic', 'teacher'))
+  assert (
+    f'labels with dropout {labels:.1f} % errors, the mimic **{mimic:.1f} %**, '
+    f'its teacher {teacher:.1f} %'
+  ) in ' '.join(text.split())
+
+
+def test_its_figures_of_cifar10_are_the_published_ones():
+  text, nets = ' '.join(CELLS['cifar10-text']['source'].split()), published('cifar10')
+  labels, mimic, teacher = (percent(nets[name]) for name in ('shallow', 'mimic', 'teacher'))
+  assert nets['mimic']['architecture'] in text
+  assert f'{nets["mimic"]["parameters"]["weights"] / 1e6:.1f} million weights' in text
+  assert f'{minutes(*nets.values())} minutes on two CPU cores' in text
+  assert (
+    f'the labels gave {labels:.1f} % errors, the mimic **{mimic:.1f} %**, '
+    f'its teacher {teacher:.1f} %'
+  ) in text
+
+
+def test_its_figures_of_the_full_size_row_are_the_published_ones():
+  text, nets = ' '.join(CELLS['row-text']['source'].split()), published('cifar10_table2_pair')
+  teacher, mimic = nets['teacher_longer'], nets['mimic_longer']
+  assert teacher['architecture'] in text
+  assert mimic['architecture'] in text
+  assert f'{mimic["parameters"]["weights"] / 1e6:.1f} million weights' in text
+  times = minutes(nets['teacher'], teacher), minutes(nets['mimic_64c'], mimic)
+  assert f'took {times[0]} and {times[1]} minutes' in text
+  assert f'gave {percent(teacher):.2f} % and **{percent(mimic):.2f} %** errors' in text
+  assert f'has {teacher["paper"]["value"]} and {mimic["paper"]["value"]} %' in text
+  assert f'{round(2 * mimic["bytes"], -7) / 1e6:.0f} MB' in text  # weights and their momentum
+
+
+def test_the_full_size_row_is_as_long_as_it_says_and_saves_as_often():
+  """The flags of its cell, on the config that it names."""
+  calls = []
+  changed = dict(FULL_SIZE_ROW=True, show_figures=str)
+  variables('parameters', 'row', shallow_jax=lambda *flags: calls.extend(flags), **changed)
+  found = re.findall(r'--config\.networks\.(\w+)\.checkpoint_every_steps=(\d+)', ' '.join(calls))
+  every = {name: int(steps) for name, steps in found}
+  cifar10_table2 = test_configs.load('cifar10_table2')
+  config = cifar10_table2.get_config('pair')
+  assert calls[0] == '--config=configs/cifar10_table2.py:pair'
+  steps = {name: config.networks[name].num_steps for name in config.networks}
+  assert set(every) == {name for name in steps if name.startswith('mimic')}
+  text = ' '.join(CELLS['row-text']['source'].split())
+  assert sum(steps[name] // every[name] for name in every) == 9
+  assert 'it saves nine times' in text
+  assert f'({(steps["teacher"] + steps["teacher_longer"]) // cifar10_table2.EPOCH} epochs)' in text
+  passes = (steps['mimic_64c'] + steps['mimic_longer']) // cifar10_table2.PASS
+  assert f'({passes} passes)' in text
 
 
 def test_the_configs_it_names_exist():
@@ -80,9 +142,6 @@ def installed(called):
   return [words[4:] for words in called if words[1] == 'pip']
 
 
-SOURCE = 'git+https://github.com/OWNER/shallow_jax'
-
-
 def test_what_is_importable_is_not_installed(runtime):
   importable, called = runtime
   importable['shallow_jax'] = '0.1.0'
@@ -90,10 +149,13 @@ def test_what_is_importable_is_not_installed(runtime):
   assert [words[0] for words in called] == ['-c']
 
 
+ADDRESS = 'https://github.com/someone/shallow_jax'
+
+
 def test_a_jax_that_meets_the_floor_stays_as_it_is(runtime):
   _, called = runtime
-  variables('parameters', 'install')
-  assert installed(called) == [[f'shallow_jax[] @ {SOURCE}', 'jax==0.10.2', 'jaxlib==0.10.2']]
+  variables('parameters', 'install', REPOSITORY=ADDRESS)
+  assert installed(called) == [[f'shallow_jax[] @ git+{ADDRESS}', 'jax==0.10.2', 'jaxlib==0.10.2']]
 
 
 @pytest.mark.parametrize('version', ['0.7.2', '0.13.0', None])
@@ -102,14 +164,36 @@ def test_another_jax_is_replaced_and_a_restart_asked_for(version, runtime, monke
   importable['jax'] = version
   monkeypatch.setattr(shutil, 'which', lambda name: f'/usr/bin/{name}')
   with pytest.raises(SystemExit, match='Restart session'):
-    variables('parameters', 'install')
-  assert installed(called) == [[f'shallow_jax[cuda] @ {SOURCE}']]
+    variables('parameters', 'install', REPOSITORY=ADDRESS)
+  assert installed(called) == [[f'shallow_jax[cuda] @ git+{ADDRESS}']]
+
+
+def test_an_uploaded_zip_is_installed(runtime, tmp_path):
+  _, called = runtime
+  file = tmp_path / 'shallow jax-main.zip'
+  file.write_bytes(b'')
+  variables('parameters', 'install', REPOSITORY=str(file))
+  assert installed(called)[0][0] == f'shallow_jax[] @ file://{tmp_path}/shallow%20jax-main.zip'
+
+
+@pytest.mark.parametrize(
+  'repository', ['https://github.com/OWNER/shallow_jax', '/content/absent.zip', '']
+)
+def test_an_address_that_leads_nowhere_is_one_line_that_says_what_to_do(repository, runtime):
+  _, called = runtime
+  with pytest.raises(SystemExit) as ended:
+    variables('parameters', 'install', REPOSITORY=repository)
+  assert repr(repository) in str(ended.value)
+  assert "upload the repository's zip" in str(ended.value)
+  assert '\n' not in str(ended.value)
+  assert called == []
 
 
 def commands(workdir, program, **changed):
   """The notebook's functions, with `program` in the place of Python."""
   python = types.SimpleNamespace(executable=str(program))
-  changed |= dict(WORKDIR=str(workdir), sys=python, subprocess=subprocess, shutil=shutil)
+  modules = dict(sys=python, subprocess=subprocess, shutil=shutil, pathlib=pathlib)
+  changed |= dict(WORKDIR=str(workdir), **modules)
   return variables('parameters', 'commands', **changed)
 
 
@@ -195,7 +279,7 @@ FULL_SIZE_ROW = True
   for name, run, network in (
     ('digits', 'digits', 'hard_labels_l2'),
     ('cifar10', 'cifar10', 'mimic_labelled'),
-    ('row', 'table2_pair', 'mimic_64c'),
+    ('row', 'table2_pair', 'mimic_longer'),
   ):
     text = ''.join(output.get('text', '') for output in outputs[name])
     figures = [output for output in outputs[name] if 'image/png' in output.get('data', {})]

@@ -152,7 +152,7 @@ def run_lines(accelerator, tmp_path):
 
 def test_a_pod_of_a_slice_installs_for_tpus_and_lets_jax_find_the_others(tmp_path):
   install, run = run_lines('tpu', tmp_path)
-  assert install[-1] == 'shallow_jax[tpu] @ git+https://github.com/OWNER/shallow_jax'
+  assert install[-1] == f'shallow_jax[tpu] @ git+{launch_scripts.repository()}'
   assert run[:4] == ['python', '-m', 'shallow_jax.main', '--distributed']
   assert 'google.com/tpu' in container('tpu')['resources']['limits']
 
@@ -161,7 +161,7 @@ def test_a_gpu_pod_knows_the_first_one_how_many_they_are_and_its_number(tmp_path
   install, run = run_lines('gpu', tmp_path)
   name = JOB_SETS['gpu']['metadata']['name']
   [replicated] = JOB_SETS['gpu']['spec']['replicatedJobs']
-  assert install[-1].startswith('shallow_jax[cuda] @ ')
+  assert install[-1] == f'shallow_jax[cuda] @ git+{launch_scripts.repository()}'
   assert f'--coordinator_address={name}-{replicated["name"]}-0-0.{name}:8476' in run
   assert f'--num_processes={job("gpu")["parallelism"]}' in run
   assert '--process_id=1' in run

@@ -71,12 +71,27 @@ def test_a_dry_run_prints_what_would_run(local, capsys, monkeypatch):
   assert local.main([*arguments, '--config=configs/digits.py', '--workdir=runs/a']) == 0
   repository = PATH.parents[1]
   assert capsys.readouterr().out.splitlines() == [
-    f'PYTHONPATH={repository} JAX_PLATFORMS=cpu '
+    f'env PYTHONPATH={repository} JAX_PLATFORMS=cpu '
     'XLA_FLAGS=--xla_force_host_platform_device_count=4 '
     f'{sys.executable} -m shallow_jax.main --config=configs/digits.py --workdir=runs/a '
     f'--coordinator_address=127.0.0.1:1234 --num_processes=2 --process_id={i}'
     for i in range(2)
   ]
+
+
+def test_what_a_dry_run_prints_can_be_typed(local, capsys, monkeypatch, tmp_path):
+  """With spaces in paths and in the flags for XLA that were there before."""
+  program = tmp_path / 'my python'
+  program.write_text('#!/bin/bash\nprintf "%s\\n" "$XLA_FLAGS" "$@"\n')
+  program.chmod(0o755)
+  monkeypatch.setenv('XLA_FLAGS', '--one --two')
+  monkeypatch.setattr(local.sys, 'executable', str(program))
+  local.main(['--devices-per-process=4', '--dry-run', '--', '--workdir=runs/my run'])
+  for line in capsys.readouterr().out.splitlines():
+    typed = subprocess.run(['bash', '-c', line], capture_output=True, text=True, check=True)
+    seen = typed.stdout.splitlines()
+    assert seen[0] == '--one --two --xla_force_host_platform_device_count=4'
+    assert seen[1:4] == ['-m', 'shallow_jax.main', '--workdir=runs/my run']
 
 
 @pytest.mark.parametrize('count', ['0', 'two'])

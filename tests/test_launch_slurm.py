@@ -88,6 +88,27 @@ def test_a_run_that_fails_fails(slurm):
   assert 'scontrol' not in launch_scripts.calls(slurm)
 
 
+# srun with two tasks, whose exit codes are given. It ends with the higher one; where it is to end
+# the others once one fails, it does so by SIGTERM.
+TWO_TASKS = """
+codes=({0} {1})
+case "$*" in *--kill-on-bad-exit=1*) [ {0} -eq 0 ] || codes[1]=143 ;; esac
+exit $(( codes[0] > codes[1] ? codes[0] : codes[1] ))
+"""
+
+
+@pytest.mark.parametrize(
+  ('codes', 'goes_back'),
+  [((143, 143), True), ((143, 137), True), ((1, 1), False), ((1, 137), False), ((1, 0), False)],
+)
+def test_the_job_goes_back_if_its_tasks_have_saved_and_not_if_one_has_failed(
+  codes, goes_back, slurm
+):
+  launch_scripts.stand_in(slurm, 'srun', TWO_TASKS.format(*codes))
+  assert job(slurm).returncode == max(codes)
+  assert ('scontrol requeue 7' in launch_scripts.calls(slurm)) == goes_back
+
+
 def test_before_the_time_limit_the_steps_save_and_the_job_goes_back(slurm):
   """--signal=B: tells the script alone; it tells the steps, once, and waits for them."""
   process = started_job(slurm)

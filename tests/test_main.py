@@ -46,6 +46,10 @@ BAD_INPUT = {
     '65 is wider',
   ),
   'no data': ([f'--config={ROOT}/configs/cifar10.py'], 'data_dir'),
+  'data in a bucket': (
+    [f'--config={ROOT}/configs/cifar10.py', '--config.data.data_dir=gs://bucket/data'],
+    "config.data.data_dir: expected a folder or file of this machine, not 'gs://bucket/data'",
+  ),
   'an unknown command': (['rum'], "did you mean 'run'"),
 }
 
@@ -60,6 +64,17 @@ def test_bad_input_is_one_line_and_leaves_nothing(arguments, expected, tmp_path)
   assert 'Traceback' not in done.stderr
   assert len(lines) == 1
   assert not any(path.is_dir() for path in workdir.glob('*'))
+
+
+@pytest.mark.parametrize('command', ['run', 'report'])
+def test_a_workdir_in_a_bucket_is_one_line_and_leaves_nothing(command, tmp_path):
+  done = shallow_jax(command, DIGITS, '--workdir=gs://bucket/run', cwd=tmp_path)
+  assert done.returncode == 1
+  assert done.stderr == (
+    "shallow-jax: workdir: expected a folder or file of this machine, not 'gs://bucket/run'; "
+    'a bucket must be mounted as a folder first (launch/README.md)\n'
+  )
+  assert list(tmp_path.iterdir()) == []
 
 
 def test_a_workdir_that_cannot_be_written(tmp_path):

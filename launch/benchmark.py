@@ -53,7 +53,7 @@ _FIGURE = flags.DEFINE_string('figure', '', 'a PNG of all that is in --output; e
 
 STORE_EXAMPLES = 1 << 20
 DATA_SIZES = (1_000, 10_000, 100_000)
-WIDTHS = (1_000, 2_000, 4_000, 8_000, 16_000, 32_000)
+WIDTHS = (2_000, 4_000, 8_000, 16_000, 32_000)
 RANKS = (10, 50, 100, 250, 500, 1200, 0)
 BATCHES = (16, 32, 64, 128, 256, 512)
 

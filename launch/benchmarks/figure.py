@@ -18,7 +18,7 @@ _CONTENDERS = {  # of a step: label, colour
 }
 _COSTS = {
   'width': 'hidden units',
-  'rank': 'rank of the bottleneck (– : none)',
+  'rank': 'rank of the bottleneck',
   'batch': 'examples a step',
   'data': 'examples on the device',
 }
@@ -34,8 +34,9 @@ def draw(found: Found) -> bytes:
   for name in _COSTS if 'costs' in found else ():
     panels.append(lambda axes, name=name: _cost(axes, name, found['costs']['found'][name]))
   rows = -(-len(panels) // 2)
-  figure = plotting.new_figure(11.0, 3.6 * rows)
-  grid = figure.subplots(rows, 2, squeeze=False).ravel()
+  heights = [5.2 if 'students' in found else 3.2, *[3.2] * (rows - 1)]
+  figure = plotting.new_figure(11.0, sum(heights))
+  grid = figure.subplots(rows, 2, squeeze=False, height_ratios=heights).ravel()
   for axes, panel in zip(grid, panels, strict=False):
     plotting.plain(axes)
     panel(axes)
@@ -60,7 +61,7 @@ def _students(axes: axes_lib.Axes, found: Found) -> None:
   axes.invert_yaxis()
   axes.axvline(1.0, color=plotting.INK, linewidth=0.8)
   plotting.titles(axes, "A student's step", 'CPU time, in times of ours', '')
-  axes.legend(fontsize=7.5, frameon=False, loc='lower right')
+  axes.legend(fontsize=8, frameon=False, loc='upper center', bbox_to_anchor=(0.4, -0.12), ncols=3)
 
 
 def _epochs(axes: axes_lib.Axes, found: Found) -> None:

@@ -173,7 +173,6 @@ def _products(problem: problem_lib.Problem) -> Callable[[int], None]:
   """Every matrix product and convolution of the step, forward and backward, by itself."""
   operators = []
   for eqn in _equations(_step_program(problem)):
-    # Let go of the equation: only what is computed counts.
     call = jax.jit(functools.partial(eqn.primitive.bind, **eqn.params))
     shapes = [variable.aval for variable in eqn.invars]
     keys = jax.random.split(jax.random.key(0), len(shapes))
@@ -199,14 +198,24 @@ def _step_program(problem: problem_lib.Problem) -> Any:
 
 
 def _equations(jaxpr: Any) -> Iterator[Any]:
-  """Its products and convolutions, those of the programs within it included."""
-  for eqn in jaxpr.eqns:
+  """Its products and convolutions that something comes of, those of programs within it included."""
+  for eqn in _live(jaxpr):
     if eqn.primitive.name in _OPERATORS:
       yield eqn
     for value in eqn.params.values():
       inner = getattr(value, 'jaxpr', value)
       if hasattr(inner, 'eqns'):
         yield from _equations(inner)
+
+
+def _live(jaxpr: Any) -> list[Any]:
+  """Its equations without those that XLA drops: the gradient of a net's input, say."""
+  needed, live = {id(variable) for variable in jaxpr.outvars}, []
+  for eqn in reversed(jaxpr.eqns):
+    if needed & {id(variable) for variable in eqn.outvars}:
+      needed |= {id(variable) for variable in eqn.invars}
+      live.append(eqn)
+  return live[::-1]
 
 
 def _flop(eqn: Any) -> float:

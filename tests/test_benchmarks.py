@@ -1,0 +1,79 @@
+"""launch/benchmark.py: what is counted, what is timed in turn, and that it runs from end to end."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from launch.benchmarks import nets
+from launch.benchmarks import ours
+from launch.benchmarks import rounds
+
+REPOSITORY = pathlib.Path(__file__).parents[1]
+BATCH = 8
+
+
+def test_a_students_step_is_counted_as_its_products_by_hand():
+  pixels, rank, hidden, classes = 3072, 40, 2000, 10
+  notes, _ = ours.student(nets.image_student(hidden, rank), BATCH)
+  forward = pixels * rank + rank * hidden + hidden * classes
+  backward = 2 * forward - pixels * rank  # the input has no gradient
+  assert notes['gflop'] == pytest.approx(2e-9 * BATCH * (forward + backward))
+  assert notes['architecture'] == '40L-2k'
+
+
+def test_a_teachers_convolutions_are_counted_too():
+  net = dict(nets.TEACHER, model=dict(name='cnn', features=(4,), dense=(7,)))
+  notes, _ = ours.teacher(net, BATCH)
+  convolution = 32 * 32 * 25 * 3 * 4
+  dense = 15 * 15 * 4 * 7 + 7 * 10
+  # Rows of the kernel's gradient are products over padded rows: as many as the convolution's.
+  expected = 2e-9 * BATCH * (2 * convolution + 3 * dense)
+  assert notes['gflop'] == pytest.approx(expected)
+
+
+def test_contenders_are_timed_in_turn_in_processes_of_their_own():
+  arguments = dict(num_examples=1000)
+  with rounds.workers({'store': ('launch.benchmarks.stores:store', arguments)}, cores=1) as running:
+    assert running['store'].notes['bytes_a_record']['top-k records'] == 55
+    times = rounds.compare(running, rounds=3, seconds=0.001)
+  assert len(times['store verify']['all']['cpu_ms']) == 3
+  assert all(each['wall_ms'] > 0 for each in times.values())
+
+
+def test_a_peer_that_is_not_installed_is_named():
+  with rounds.workers({'none': ('launch.benchmarks.no_such_module:call', {})}) as running:
+    assert 'no_such_module' in running['none'].missing
+    assert rounds.compare(running, rounds=1, seconds=0.001) == {}
+
+
+def test_a_worker_that_fails_ends_the_benchmark():
+  with (
+    pytest.raises(RuntimeError, match='a worker ended with code 1'),
+    rounds.workers({'bad': ('launch.benchmarks.stores:store', dict(num_examples=0))}),
+  ):
+    pass
+
+
+def test_a_ratio_is_of_medians_and_its_range_of_rounds():
+  times = {
+    'slow': {'wall_ms': 6.0, 'all': {'wall_ms': [4.0, 6.0, 9.0]}},
+    'fast': {'wall_ms': 3.0, 'all': {'wall_ms': [4.0, 3.0, 3.0]}},
+  }
+  found = rounds.ratio(times, 'slow', 'fast', 'wall')
+  assert found == {'ratio': 2.0, 'least': 1.0, 'greatest': 3.0}
+
+
+@pytest.mark.slow
+def test_the_benchmark_runs_writes_and_draws(tmp_path):
+  command = [sys.executable, 'launch/benchmark.py', '--parts=students,start', '--rounds=1']
+  command += ['--seconds=0.01', '--students=3072-1200L-2k', '--batch_size=16']
+  command += [f'--output={tmp_path}/found.json', f'--figure={tmp_path}/found.png']
+  subprocess.run(command, cwd=REPOSITORY, check=True, timeout=300)
+  found = json.loads((tmp_path / 'found.json').read_text())
+  assert found['students']['found']['3072-1200L-2k']['ratios']['of the roofline']['ratio'] > 0
+  assert len(found['start']['found']['seconds']['warm']) == 1
+  assert found['students']['provenance']['command'].startswith('launch/benchmark.py')
+  assert (tmp_path / 'found.png').read_bytes().startswith(b'\x89PNG')

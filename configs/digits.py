@@ -66,6 +66,7 @@ def all_networks() -> dict:
       label='labels, smoothing', loss=dict(name='cross_entropy', label_smoothing=0.1)
     ),
     hard_labels=mimic(label="teacher's hard labels", loss=dict(name='hard_cross_entropy')),
+    mimic_bfloat16=mimic(label='mimic, in bfloat16', compute_dtype='bfloat16'),
     mimic_munge=mimic(label='mimic, MUNGE', examples=('munge',)),
     mimic_without_3=mimic(label='mimic that never saw a 3', examples=('without_3',)),
   )

@@ -1,0 +1,70 @@
+"""What launch/benchmark.py found, as the tables of the README."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Found = Mapping[str, Any]
+
+_STEP_RATIOS = {
+  'of the roofline': 'of the roofline',
+  'times PyTorch, CPU time': '× PyTorch',
+  'times PyTorch compiled, CPU time': '× compiled',
+  "times Keras' Distiller, CPU time": '× Keras',
+}
+_TEACHER_RATIOS = {
+  'step, of the roofline': 'of the roofline',
+  'step, times PyTorch': '× PyTorch',
+  'step, times PyTorch compiled': '× compiled',
+}
+_STORE_RATIOS = {
+  'verify, of sha256': "verify, beside sha256's bare speed",
+  'random reads, of memmap': 'random reads in memory, beside a memory-mapped .npy',
+  'random reads of a mapped store, of memmap': 'random reads of a store on disk, beside the same',
+  'random reads, times top-k records': 'random reads, beside top-k records',
+  'write, of raw files': 'write, hash and sync, beside numpy.save and sync',
+  'write, times top-k records': 'write, beside top-k records',
+}
+
+
+def markdown(found: Found) -> str:
+  """The tables of steps, of epochs and of the store."""
+  steps = {**found['students']['found'], 'the teacher, one core': found['teacher']['found']}
+  return '\n\n'.join([_steps(steps), _epochs(found['epochs']['found']), _store(found['store'])])
+
+
+def _steps(nets: Found) -> str:
+  head = ("a net's step, 128 examples", 'ms', 'CPU ms', 'GFLOP/s', *_STEP_RATIOS.values())
+  rows = []
+  for name, net in nets.items():
+    labels = _TEACHER_RATIOS if 'step, of the roofline' in net['ratios'] else _STEP_RATIOS
+    times = net['times']['ours step']
+    rate = 1e3 * net['notes']['ours']['gflop'] / times['wall_ms']
+    ratios = [_ratio(net['ratios'].get(label)) for label in labels]
+    ratios += ['–'] * (len(_STEP_RATIOS) - len(ratios))
+    rows.append((name, f'{times["wall_ms"]:.0f}', f'{times["cpu_ms"]:.0f}', f'{rate:.0f}', *ratios))
+  return _table(head, rows)
+
+
+def _epochs(found: Found) -> str:
+  head = ('an epoch with its teachers in every step', '× stored logits', 'storing, once, in epochs')
+  once = 'storing once, in epochs of the student'
+  rows = [
+    (name, _ratio(each['ratios']['stored, times online']), _ratio(each['ratios'][once]))
+    for name, each in found.items()
+  ]
+  return _table(head, rows)
+
+
+def _store(part: Found) -> str:
+  ratios = part['found']['ratios']
+  rows = [(label, _ratio(ratios[name])) for name, label in _STORE_RATIOS.items()]
+  return _table(('the store: a million rows of 10 logits', 'speed'), rows)
+
+
+def _ratio(found: Found | None) -> str:
+  return '–' if found is None else f'{found["ratio"]:.2f}'
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+  lines = [head, ['---', *['--:'] * (len(head) - 1)], *rows]
+  return '\n'.join(f'| {" | ".join(line)} |' for line in lines)

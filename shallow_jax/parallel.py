@@ -8,6 +8,7 @@ runs it on its part of the batch, and `mean` averages what they found.
 
 from collections.abc import Callable, Mapping
 import dataclasses
+import functools
 import math
 from typing import Any
 
@@ -106,13 +107,8 @@ class Layout:
 
   def whole(self, tree: Any) -> Any:
     """A state's arrays, each whole on one device of this process; valid until the next step."""
-
-    def gathered(leaf: jax.Array) -> jax.Array:
-      if not leaf.is_fully_replicated:
-        leaf = jax.jit(lambda x: x, out_shardings=self._sharding())(leaf)
-      return leaf.addressable_data(0)
-
-    return jax.tree.map(gathered, tree)
+    is_whole = all(leaf.is_fully_replicated for leaf in jax.tree.leaves(tree))
+    return local(tree if is_whole else _gathering(self._sharding())(tree))
 
   def description(self) -> dict[str, Any]:
     """For the provenance of what was trained."""
@@ -202,8 +198,7 @@ class MemberLayout:
 
   def members(self, tree: Any, count: int) -> list[Any]:
     """Each member's part of stacked arrays, whole on one device of this process."""
-    whole = jax.jit(lambda x: x, out_shardings=self._sharding())(tree)
-    leaves, structure = jax.tree.flatten(local(whole))
+    leaves, structure = jax.tree.flatten(local(_gathering(self._sharding())(tree)))
     return [structure.unflatten([leaf[i] for leaf in leaves]) for i in range(count)]
 
   def description(self) -> dict[str, Any]:
@@ -274,6 +269,12 @@ def on_each_device(tree: Any) -> Any:
 
 def _local_mesh() -> jax.sharding.Mesh:
   return jax.sharding.Mesh(np.asarray(jax.local_devices()), ('block',))
+
+
+@functools.lru_cache(maxsize=8)
+def _gathering(sharding: jax.sharding.NamedSharding) -> Callable[[Any], Any]:
+  """The compiled function that moves a tree to a sharding: one program for all of its calls."""
+  return jax.jit(lambda tree: tree, out_shardings=sharding)
 
 
 def local(tree: Any) -> Any:

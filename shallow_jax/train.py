@@ -1,6 +1,6 @@
 """The one loop: fits a network to targets, be they labels or another network's logits."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import contextlib
 import dataclasses
 import functools
@@ -254,7 +254,7 @@ class Feed:
     is_resident = size <= RESIDENT_BYTES
     self._resident = layout.replicate(dict(problem.examples)) if is_resident else None
     self._constants = layout.replicate(problem.dataset.constants)
-    self._compiled = compiled_step_of(problem, layout)
+    self._compiled, self._is_compiled = compiled_step_of(problem, layout), False
     self._rate = np.float32(problem.entry['optimizer']['learning_rate'])
     self._key = layout.replicate(dropout_key(problem))
     self._positions = layout.positions(problem.entry['batch_size'])
@@ -266,7 +266,22 @@ class Feed:
     )
     batches = self._layout.divide(arrays, self._problem.entry['batch_size'])
     rate = self._rate * np.float32(rate_factor)
-    return self._compiled(state, self._constants, self._resident, batches, rate, self._key)
+    arguments = (state, self._constants, self._resident, batches, rate, self._key)
+    if not self._is_compiled:
+      compile_together(self._compiled, arguments)
+      self._is_compiled = True
+    return self._compiled(*arguments)
+
+
+def compile_together(compiled: Any, arguments: Sequence[Any]) -> None:
+  """Compiles a call for its arguments in all processes, before any of them makes it.
+
+  Made by those that compile faster it would wait for the others, on CPU for 30 seconds only. A
+  process alone compiles it when it makes it.
+  """
+  if processes.are_several():
+    compiled.lower(*arguments).compile()
+    processes.meet('the step is compiled')
 
 
 def dropout_key(problem: problem_lib.Problem) -> jax.Array:

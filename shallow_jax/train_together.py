@@ -212,7 +212,7 @@ class _Feed:
     is_resident = size <= train.RESIDENT_BYTES
     self._resident = layout.replicate(dict(first.examples)) if is_resident else None
     self._constants = layout.replicate(first.dataset.constants)
-    self._compiled = _compiled(layout, *train.program_arguments(first))
+    self._compiled, self._is_compiled = _compiled(layout, *train.program_arguments(first)), False
     self._rate = np.float32(first.entry['optimizer']['learning_rate'])
     keys = [train.dropout_key(problem) for problem in problems]
     self._keys = layout.place(jnp.stack(keys))
@@ -228,9 +228,12 @@ class _Feed:
     ]
     batches = self._layout.divide(jax.tree.map(lambda *each: np.stack(each), *inputs))
     rates = self._rate * np.asarray(rate_factors, np.float32)
-    return self._compiled(
-      states, self._constants, self._resident, batches, self._layout.place(rates), self._keys
-    )
+    rates = self._layout.place(rates)
+    arguments = (states, self._constants, self._resident, batches, rates, self._keys)
+    if not self._is_compiled:
+      train.compile_together(self._compiled, arguments)
+      self._is_compiled = True
+    return self._compiled(*arguments)
 
 
 @functools.lru_cache(maxsize=8)

@@ -296,6 +296,24 @@ def test_nothing_is_compiled_after_the_first_evaluations(
   assert len(set(by_call[2 * calls_until :])) == 1
 
 
+def test_a_step_that_was_compiled_ahead_is_not_compiled_again(
+  digits, monkeypatch, compiled_programs
+):
+  problem = make_problem(digits)
+  layout = problem_lib.layout(problem.entry, problem.module)
+  train.compiled_step.cache_clear()
+  feed, state = train.Feed(problem, layout), train.initial_state(problem, layout)
+  count_at_meetings, before = [], len(compiled_programs)
+  monkeypatch.setattr(train.processes, 'are_several', lambda: True)
+  monkeypatch.setattr(
+    train.processes, 'meet', lambda name: count_at_meetings.append(len(compiled_programs))
+  )
+  for step in range(2):
+    state, _ = feed.step(state, 1.0, step)
+  assert count_at_meetings == [before + 1]
+  assert len(compiled_programs) == before + 1
+
+
 def test_a_batch_is_on_its_way_before_the_loss_of_the_one_before_is_waited_for(
   digits, tmp_path, monkeypatch
 ):

@@ -13,6 +13,7 @@ import math
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 DATA, MODEL, MEMBER = 'data', 'model', 'member'
@@ -59,6 +60,22 @@ class Layout:
   def replicate(self, tree: Any) -> Any:
     """A tree of arrays, whole on every device."""
     return jax.tree.map(lambda leaf: _placed(leaf, self._sharding()), tree)
+
+  @property
+  def parts(self) -> int:
+    """Into how many parts `spread` divides."""
+    return 1 if self.compile == 'pmap' else self.mesh.shape[DATA]
+
+  def spread(self, arrays: Mapping[str, Any]) -> dict[str, jax.Array]:
+    """Arrays [examples, ...] divided over `data`, each process reads the rows its devices hold.
+
+    The last rows are zeros where the examples do not divide. For pmap whole on every device.
+    """
+    return _spread(self, arrays)
+
+  def gather(self, array: jax.Array, indices: jax.Array) -> jax.Array:
+    """Within the program: the rows at `indices` [batch, ...] of an array of `spread`."""
+    return _gather(self.mesh if self.parts > 1 else None, array, indices)
 
   def positions(self, batch_size: int) -> np.ndarray:
     """The positions of a batch that the devices of this process need, in ascending order."""
@@ -183,6 +200,19 @@ class MemberLayout:
   def replicate(self, tree: Any) -> Any:
     """A tree of arrays, whole on every device."""
     return jax.tree.map(lambda leaf: _placed(leaf, self._sharding()), tree)
+
+  @property
+  def parts(self) -> int:
+    """Into how many parts `spread` divides."""
+    return self.mesh.shape[DATA]
+
+  def spread(self, arrays: Mapping[str, Any]) -> dict[str, jax.Array]:
+    """Arrays [examples, ...], which all trainings share, as Layout.spread divides them."""
+    return _spread(self, arrays)
+
+  def gather(self, array: jax.Array, indices: jax.Array) -> jax.Array:
+    """Within one training's program: the rows at `indices` [batch, ...] of an array of `spread`."""
+    return _gather(self.mesh if self.parts > 1 else None, array, indices)
 
   def divide(self, tree: Any) -> Any:
     """Stacked batches, [members, steps, batch, ...]."""
@@ -320,6 +350,48 @@ def _placed(leaf: Any, sharding: jax.sharding.NamedSharding) -> jax.Array:
     return jax.random.wrap_key_data(_placed(jax.random.key_data(leaf), sharding))
   array = np.asarray(leaf)  # not by device_put, which compares it among the processes
   return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+
+
+def _spread(layout: Layout | MemberLayout, arrays: Mapping[str, Any]) -> dict[str, jax.Array]:
+  if layout.parts == 1:
+    return layout.replicate({name: np.asarray(array) for name, array in arrays.items()})
+  sharding, parts = jax.sharding.NamedSharding(layout.mesh, _Spec(DATA)), layout.parts
+
+  def spread(array: Any) -> jax.Array:
+    each = -(-len(array) // parts)
+
+    def part(index: Any) -> np.ndarray:
+      found = np.asarray(array[index[0]])
+      return np.pad(found, [(0, each - len(found)), *[(0, 0)] * (found.ndim - 1)])
+
+    shape = (parts * each, *array.shape[1:])
+    return jax.make_array_from_callback(shape, sharding, part)
+
+  return {name: spread(array) for name, array in arrays.items()}
+
+
+def _gather(mesh: jax.sharding.Mesh | None, array: jax.Array, indices: jax.Array) -> jax.Array:
+  """The rows at `indices` [batch, ...] of an array that is divided over the mesh (None: whole).
+
+  Each device looks up those that it holds for the whole batch, zeros for the others: the sum over
+  the devices, of which each gets its part of the batch, is exact. Left to XLA, whether a device
+  looks rows up in its own part or collects the whole array depends on the sizes.
+  """
+  if mesh is None:
+    return jnp.take(array, indices, axis=0, mode='clip')
+
+  def found(part: jax.Array, indices: jax.Array) -> jax.Array:
+    wanted = jax.lax.all_gather(indices, DATA, tiled=True)
+    wanted -= jax.lax.axis_index(DATA) * len(part)
+    is_here = (wanted >= 0) & (wanted < len(part))
+    rows = jnp.take(part, wanted, axis=0, mode='clip')
+    is_here = jnp.expand_dims(is_here, tuple(range(wanted.ndim, rows.ndim)))
+    return jax.lax.psum_scatter(jnp.where(is_here, rows, 0), DATA, tiled=True)
+
+  by_part = _Spec(DATA)
+  return jax.shard_map(found, mesh=mesh, in_specs=(by_part, by_part), out_specs=by_part)(
+    array, indices
+  )
 
 
 def _by_device(array: np.ndarray, devices: int) -> np.ndarray:

@@ -112,18 +112,23 @@ def meet(name: str) -> None:
   """
   if are_several():
     meeting = f'{next(_MEETINGS)} {name}'
-    distributed.global_state.client.wait_at_barrier(meeting, _MEETING_TIMEOUT_MS)
+    _client().wait_at_barrier(meeting, _MEETING_TIMEOUT_MS)
 
 
 def agree(value: _T) -> _T:
   """The first process's value, of JSON's types, in every process; all have met then."""
   if not are_several():
     return value
-  client, key = distributed.global_state.client, f'shallow_jax/agreed/{next(_MEETINGS)}'
+  key = f'shallow_jax/agreed/{next(_MEETINGS)}'
   if is_first():
-    client.key_value_set(key, json.dumps(value))
+    _client().key_value_set(key, json.dumps(value))
   meet('the first has said its value')
-  return json.loads(client.blocking_key_value_get(key, _MEETING_TIMEOUT_MS))
+  return json.loads(_client().blocking_key_value_get(key, _MEETING_TIMEOUT_MS))
+
+
+def _client() -> Any:
+  """Of the coordination service, which jax.distributed has started."""
+  return distributed.global_state.client
 
 
 class StopRequest(run_guard.StopRequest):

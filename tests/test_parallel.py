@@ -3,6 +3,7 @@
 import os
 import pathlib
 import pickle
+import re
 import subprocess
 import sys
 
@@ -14,6 +15,7 @@ import pytest
 from shallow_jax import models
 from shallow_jax import parallel
 from shallow_jax import problem as problem_lib
+from shallow_jax.data import dataset as dataset_lib
 
 TOLERANCE = 1e-5  # relative to the largest value of an array; measured: 2.2e-7
 REPOSITORY = pathlib.Path(__file__).parents[1]
@@ -110,6 +112,46 @@ def test_devices_share_the_wide_layer_and_its_momentum(digits, on_one, on_four, 
     assert each == whole - shared + shared // 2
   for each in on_four['runs']['batch statistics', 'jit']['bytes'].values():
     assert each == on_one['batch statistics']['bytes'][0]
+
+
+def test_devices_share_the_resident_examples(digits, on_one, on_four):
+  """Each holds a quarter of the rows, or half of them where two share the wide layer."""
+  whole = sum(array.nbytes for array in digits.splits['train'].arrays.values())
+  assert on_one['dense']['resident'] == {0: whole}
+  for name, parts in (('jit', 4), ('model', 2), ('pmap', 1)):
+    assert on_four['runs']['dense', name]['resident'] == dict.fromkeys(range(4), whole // parts)
+
+
+@pytest.mark.parametrize('kind', parallel_runs.EXAMPLES)
+@pytest.mark.parametrize(('name', 'parts'), parallel_runs.PARTS.items())
+def test_batches_of_divided_examples_are_those_of_whole_ones(on_four, kind, name, parts):
+  examples, found = parallel_runs.examples_of(kind), on_four['gathered'][kind, name]
+  padded = -(-len(examples['id']) // parts)
+  each = sum(padded * array[0].nbytes for array in examples.values())
+  assert found['bytes'] == dict.fromkeys(range(4), each)
+  for i, (indices, views) in enumerate(zip(*found['rows'].values(), strict=True)):
+    expected = dataset_lib.take_views(examples, indices, views)
+    if 'target' in expected:
+      expected['target'] = expected['target'][np.arange(len(views)), views]
+    assert set(expected) == set(found['batches'])
+    for key, array in expected.items():
+      assert found['batches'][key].dtype == array.dtype
+      np.testing.assert_array_equal(found['batches'][key][i], array)
+
+
+@pytest.mark.parametrize('kind', parallel_runs.EXAMPLES)
+@pytest.mark.parametrize('name', parallel_runs.PARTS)
+def test_no_device_collects_the_examples(on_four, kind, name):
+  """In XLA's program nothing but the examples' own parts has their parts' shape."""
+  examples, found = parallel_runs.examples_of(kind), on_four['gathered'][kind, name]
+  wide = examples['input'].shape[1:]
+  sent = re.findall(
+    r'= \(?(\w+\[[\d,]*\]).* (?:all-gather|all-to-all|collective-permute)\(', found['program']
+  )
+  assert sent  # the indices
+  assert not [shape for shape in sent if shape.endswith(f',{",".join(map(str, wide))}]')]
+  whole = [f'[{rows},{",".join(map(str, wide))}]' for rows in (50, 52)]
+  assert not [shape for shape in whole if shape in found['program']]
 
 
 def test_a_net_without_a_wide_layer_shares_the_batch_alone(digits):

@@ -21,9 +21,9 @@ import two_networks
 from shallow_jax import checkpoint
 from shallow_jax import defaults
 from shallow_jax import experiment as experiment_lib
+from shallow_jax import feed as feed_lib
 from shallow_jax import pipeline
 from shallow_jax import processes
-from shallow_jax import train
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
 CONFIG = REPOSITORY / 'tests' / 'two_networks.py'
@@ -336,7 +336,7 @@ def test_all_compile_the_step_before_one_of_them_takes_it(in_each):
       events.append('compiled')
 
     lowered = types.SimpleNamespace(compile=compile_slowly)
-    train.compile_together(types.SimpleNamespace(lower=lambda *_: lowered), [])
+    feed_lib.compile_together(types.SimpleNamespace(lower=lambda *_: lowered), [])
     events.append('may be taken')
 
   in_each(work)

@@ -27,20 +27,75 @@ class ParallelError(ValueError):
 
 
 @dataclasses.dataclass(frozen=True)
-class Layout:
-  """Where the arrays of a training lie.
+class _OnMesh:
+  """What the layouts have in common.
 
   Attributes:
-    mesh: of axes `data` and `model`, over all devices of all processes.
-    hidden_axes: which axis of a parameter runs over the wide layer's hidden units, by the end of
-      the parameter's path (`models.hidden_axes`). Such an axis is divided over `model`; all else of
-      a state lies whole on every device.
+    mesh: over all devices of all processes, with an axis `data`.
     compile: 'jit' or 'pmap'.
   """
 
   mesh: jax.sharding.Mesh
-  hidden_axes: tuple[tuple[str, int], ...] = ()
   compile: str = 'jit'
+
+  def replicate(self, tree: Any) -> Any:
+    """A tree of arrays, whole on every device."""
+    return jax.tree.map(lambda leaf: _placed(leaf, self._sharding()), tree)
+
+  @property
+  def parts(self) -> int:
+    """Into how many parts `spread` divides."""
+    return 1 if self.compile == 'pmap' else self.mesh.shape[DATA]
+
+  def spread(self, arrays: Mapping[str, Any]) -> dict[str, jax.Array]:
+    """Arrays [examples, ...] divided over `data`, of which each process reads its devices' rows.
+
+    The last rows are zeros where the examples do not divide. For pmap whole on every device.
+    """
+    if self.parts == 1:
+      return self.replicate({name: np.asarray(array) for name, array in arrays.items()})
+    return {name: self._spread(array) for name, array in arrays.items()}
+
+  def gather(self, array: jax.Array, indices: jax.Array) -> jax.Array:
+    """Within a training's program: the rows at `indices` [batch, ...] of an array of `spread`."""
+    return _gather(self.mesh if self.parts > 1 else None, array, indices)
+
+  def description(self) -> dict[str, Any]:
+    """For the provenance of what was trained."""
+    return {
+      'devices': self.mesh.size,
+      'processes': jax.process_count(),
+      **dict(self.mesh.shape),
+      'compile': self.compile,
+    }
+
+  def _spread(self, array: Any) -> jax.Array:
+    each = -(-len(array) // self.parts)
+
+    def part(index: Any) -> np.ndarray:
+      found = np.asarray(array[index[0]])
+      return np.pad(found, [(0, each - len(found)), *[(0, 0)] * (found.ndim - 1)])
+
+    shape = (self.parts * each, *array.shape[1:])
+    return jax.make_array_from_callback(shape, self._sharding(DATA), part)
+
+  def _sharding(self, *axes: str | None) -> jax.sharding.NamedSharding:
+    return jax.sharding.NamedSharding(self.mesh, _Spec(*axes))
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout(_OnMesh):
+  """Where the arrays of a training lie.
+
+  Attributes:
+    mesh: of axes `data` and `model`, over all devices of all processes.
+    compile: 'jit' or 'pmap'.
+    hidden_axes: which axis of a parameter runs over the wide layer's hidden units, by the end of
+      the parameter's path (`models.hidden_axes`). Such an axis is divided over `model`; all else of
+      a state lies whole on every device.
+  """
+
+  hidden_axes: tuple[tuple[str, int], ...] = ()
 
   def shardings(self, tree: Any) -> Any:
     """The sharding of every leaf of a state, or of a part of it."""
@@ -56,26 +111,6 @@ class Layout:
   def place(self, tree: Any) -> Any:
     """A state as arrays on the mesh; each process sends what its devices hold."""
     return jax.tree.map(_placed, tree, self.shardings(tree))
-
-  def replicate(self, tree: Any) -> Any:
-    """A tree of arrays, whole on every device."""
-    return jax.tree.map(lambda leaf: _placed(leaf, self._sharding()), tree)
-
-  @property
-  def parts(self) -> int:
-    """Into how many parts `spread` divides."""
-    return 1 if self.compile == 'pmap' else self.mesh.shape[DATA]
-
-  def spread(self, arrays: Mapping[str, Any]) -> dict[str, jax.Array]:
-    """Arrays [examples, ...] divided over `data`, each process reads the rows its devices hold.
-
-    The last rows are zeros where the examples do not divide. For pmap whole on every device.
-    """
-    return _spread(self, arrays)
-
-  def gather(self, array: jax.Array, indices: jax.Array) -> jax.Array:
-    """Within the program: the rows at `indices` [batch, ...] of an array of `spread`."""
-    return _gather(self.mesh if self.parts > 1 else None, array, indices)
 
   def positions(self, batch_size: int) -> np.ndarray:
     """The positions of a batch that the devices of this process need, in ascending order."""
@@ -127,18 +162,6 @@ class Layout:
     is_whole = all(leaf.is_fully_replicated for leaf in jax.tree.leaves(tree))
     return local(tree if is_whole else _gathering(self._sharding())(tree))
 
-  def description(self) -> dict[str, Any]:
-    """For the provenance of what was trained."""
-    return {
-      'devices': self.mesh.size,
-      'processes': jax.process_count(),
-      **dict(self.mesh.shape),
-      'compile': self.compile,
-    }
-
-  def _sharding(self, *axes: str | None) -> jax.sharding.NamedSharding:
-    return jax.sharding.NamedSharding(self.mesh, _Spec(*axes))
-
 
 def layout(
   settings: Mapping[str, Any] | None = None,
@@ -179,40 +202,22 @@ def layout(
       f'{where}.model.hidden: {hidden} does not divide by config.parallel.model, {model}'
     )
   mesh = _mesh(**{DATA: devices // model, MODEL: model})
-  return Layout(mesh, hidden_axes if model > 1 else (), settings['compile'])
+  return Layout(mesh, settings['compile'], hidden_axes if model > 1 else ())
 
 
 @dataclasses.dataclass(frozen=True)
-class MemberLayout:
+class MemberLayout(_OnMesh):
   """Where the arrays of several trainings in one program lie, stacked along their first axis.
 
   Attributes:
     mesh: of axes `member`, over which the trainings are divided, and `data`, over which the batch
       of each is.
+    compile: 'jit'.
   """
-
-  mesh: jax.sharding.Mesh
 
   def place(self, tree: Any) -> Any:
     """Stacked states, [members, ...]."""
     return jax.tree.map(lambda leaf: _placed(leaf, self._sharding(MEMBER)), tree)
-
-  def replicate(self, tree: Any) -> Any:
-    """A tree of arrays, whole on every device."""
-    return jax.tree.map(lambda leaf: _placed(leaf, self._sharding()), tree)
-
-  @property
-  def parts(self) -> int:
-    """Into how many parts `spread` divides."""
-    return self.mesh.shape[DATA]
-
-  def spread(self, arrays: Mapping[str, Any]) -> dict[str, jax.Array]:
-    """Arrays [examples, ...], which all trainings share, as Layout.spread divides them."""
-    return _spread(self, arrays)
-
-  def gather(self, array: jax.Array, indices: jax.Array) -> jax.Array:
-    """Within one training's program: the rows at `indices` [batch, ...] of an array of `spread`."""
-    return _gather(self.mesh if self.parts > 1 else None, array, indices)
 
   def divide(self, tree: Any) -> Any:
     """Stacked batches, [members, steps, batch, ...]."""
@@ -230,18 +235,6 @@ class MemberLayout:
     """Each member's part of stacked arrays, whole on one device of this process."""
     leaves, structure = jax.tree.flatten(local(_gathering(self._sharding())(tree)))
     return [structure.unflatten([leaf[i] for leaf in leaves]) for i in range(count)]
-
-  def description(self) -> dict[str, Any]:
-    """For the provenance of what was trained."""
-    return {
-      'devices': self.mesh.size,
-      'processes': jax.process_count(),
-      **dict(self.mesh.shape),
-      'compile': 'jit',
-    }
-
-  def _sharding(self, *axes: str | None) -> jax.sharding.NamedSharding:
-    return jax.sharding.NamedSharding(self.mesh, _Spec(*axes))
 
 
 def member_layout(
@@ -350,24 +343,6 @@ def _placed(leaf: Any, sharding: jax.sharding.NamedSharding) -> jax.Array:
     return jax.random.wrap_key_data(_placed(jax.random.key_data(leaf), sharding))
   array = np.asarray(leaf)  # not by device_put, which compares it among the processes
   return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
-
-
-def _spread(layout: Layout | MemberLayout, arrays: Mapping[str, Any]) -> dict[str, jax.Array]:
-  if layout.parts == 1:
-    return layout.replicate({name: np.asarray(array) for name, array in arrays.items()})
-  sharding, parts = jax.sharding.NamedSharding(layout.mesh, _Spec(DATA)), layout.parts
-
-  def spread(array: Any) -> jax.Array:
-    each = -(-len(array) // parts)
-
-    def part(index: Any) -> np.ndarray:
-      found = np.asarray(array[index[0]])
-      return np.pad(found, [(0, each - len(found)), *[(0, 0)] * (found.ndim - 1)])
-
-    shape = (parts * each, *array.shape[1:])
-    return jax.make_array_from_callback(shape, sharding, part)
-
-  return {name: spread(array) for name, array in arrays.items()}
 
 
 def _gather(mesh: jax.sharding.Mesh | None, array: jax.Array, indices: jax.Array) -> jax.Array:

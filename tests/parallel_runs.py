@@ -3,6 +3,7 @@
 XLA_FLAGS=--xla_force_host_platform_device_count=4 python tests/parallel_runs.py FILE
 """
 
+import contextlib
 import pathlib
 import pickle
 import sys
@@ -81,15 +82,35 @@ def found(dataset, case, settings):
     'variables': jax.device_get(layout.whole(state.variables)),
     'loss': float(loss),
     'bytes': parallel.bytes_by_device(state),
+    'shapes': [(x.shape, x.addressable_shards[0].data.shape) for x in jax.tree.leaves(state)],
     'resident': parallel.bytes_by_device(layout.spread(problem.examples)),
   }
 
 
 def sent(dataset):
   """As `found`, of data that are sent batch by batch."""
-  limit, feed_lib.RESIDENT_BYTES = feed_lib.RESIDENT_BYTES, 0
-  try:
+  with limited(0):
     return found(dataset, 'dense', LAYOUTS['jit'])
+
+
+def limits(dataset):
+  """The bytes of a quarter of the examples, and one less."""
+  quarter = sum(array.nbytes for array in dataset.splits['train'].arrays.values()) // 4
+  return quarter, quarter - 1
+
+
+def stay(dataset, num_bytes):
+  """Whether the examples stay on the devices where so many bytes may on each."""
+  problem = make_problem(dataset, **CASES['dense'])
+  with limited(num_bytes):
+    return feed_lib.Feed(problem)._resident is not None
+
+
+@contextlib.contextmanager
+def limited(num_bytes):
+  limit, feed_lib.RESIDENT_BYTES = feed_lib.RESIDENT_BYTES, num_bytes
+  try:
+    yield
   finally:
     feed_lib.RESIDENT_BYTES = limit
 
@@ -200,6 +221,7 @@ def main(path):
     'runs': {(case, name): found(dataset, case, LAYOUTS[name]) for case, name in RUNS},
     'again': found(dataset, 'dense', LAYOUTS['jit']),
     'sent': sent(dataset),
+    'stay': [stay(dataset, limit) for limit in limits(dataset)],
     'logits': logits(dataset),
     'moved': moved(dataset),
     'gathered': {(kind, name): rows_of_batches(kind, name) for kind in EXAMPLES for name in PARTS},

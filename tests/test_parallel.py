@@ -110,6 +110,9 @@ def test_devices_share_the_wide_layer_and_its_momentum(digits, on_one, on_four, 
   shared = 2 * wide_bytes(problem)  # and the momentum
   for each in on_four['runs'][case, 'model']['bytes'].values():
     assert each == whole - shared + shared // 2
+  hidden = problem.entry['model']['hidden']
+  for shape, part in on_four['runs'][case, 'model']['shapes']:
+    assert part == tuple(size // 2 if size == hidden else size for size in shape)
   for each in on_four['runs']['batch statistics', 'jit']['bytes'].values():
     assert each == on_one['batch statistics']['bytes'][0]
 
@@ -120,6 +123,10 @@ def test_devices_share_the_resident_examples(digits, on_one, on_four):
   assert on_one['dense']['resident'] == {0: whole}
   for name, parts in (('jit', 4), ('model', 2), ('pmap', 1)):
     assert on_four['runs']['dense', name]['resident'] == dict.fromkeys(range(4), whole // parts)
+
+
+def test_examples_stay_on_the_devices_up_to_a_limit_on_each(on_four):
+  assert on_four['stay'] == [True, False]
 
 
 @pytest.mark.parametrize('kind', parallel_runs.EXAMPLES)

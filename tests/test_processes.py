@@ -22,8 +22,11 @@ from shallow_jax import checkpoint
 from shallow_jax import defaults
 from shallow_jax import experiment as experiment_lib
 from shallow_jax import feed as feed_lib
+from shallow_jax import logit_manifest
 from shallow_jax import pipeline
+from shallow_jax import predict
 from shallow_jax import processes
+from shallow_jax.data import dataset as dataset_lib
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
 CONFIG = REPOSITORY / 'tests' / 'two_networks.py'
@@ -233,7 +236,7 @@ def in_each(monkeypatch):
   mine, coordinator = threading.local(), Coordinator(2)
   monkeypatch.setattr(processes, 'are_several', lambda: hasattr(mine, 'index'))
   replaced = dict(
-    jax=types.SimpleNamespace(process_index=lambda: mine.index),
+    jax=types.SimpleNamespace(process_index=lambda: mine.index, process_count=lambda: 2),
     distributed=types.SimpleNamespace(global_state=types.SimpleNamespace(client=coordinator)),
     _MEETINGS=Counts(),
   )
@@ -341,6 +344,37 @@ def test_all_compile_the_step_before_one_of_them_takes_it(in_each):
 
   in_each(work)
   assert events == ['compiled'] * 2 + ['may be taken'] * 2
+
+
+def test_a_store_is_finished_once_every_shard_was_written_by_one(in_each, monkeypatch):
+  written, count = [], 5
+  shards = [logit_manifest.Shard(i, i, i + 1) for i in range(count)]
+
+  def write(*arguments):
+    (shard,) = [each for each in arguments if isinstance(each, logit_manifest.Shard)]
+    time.sleep(0.05 * processes.index())
+    written.append((shard.index, processes.index()))
+
+  monkeypatch.setattr(predict.logit_store, 'missing_shards', lambda *_: shards)
+  monkeypatch.setattr(predict.logit_store, 'finish', lambda *_, **__: written.append('finished'))
+  monkeypatch.setattr(predict, '_store_shard', write)
+  split = dataset_lib.Split({'label': np.zeros(count, int)})
+  told = in_each(
+    lambda _: predict.to_store([], None, split, [(pathlib.Path(), None)], batch_size=1)
+  )
+  assert told == [None, None]
+  assert sorted(written[:-1]) == [(0, 0), (1, 1), (2, 0), (3, 1), (4, 0)]
+  assert written[-1] == 'finished'
+
+
+def test_a_stop_is_asked_for_poll_by_poll_and_stays(monkeypatch):
+  """jax.distributed chooses the poll, which it knows by its number."""
+  monkeypatch.setattr(
+    processes.multihost_utils, 'reached_preemption_sync_point', lambda poll: poll == 3
+  )
+  stop = processes.StopRequest()
+  assert [stop.requested for _ in range(5)] == [False, False, True, True, True]
+  assert stop.stopped('here').exit_code == 128 + signal.SIGTERM
 
 
 @pytest.mark.parametrize('numbers', [(2, 2), (2, -1)])

@@ -209,7 +209,8 @@ class Coordinator:
 
   def wait_at_barrier(self, name, timeout_ms):
     self.names.append(name)
-    self.barrier.wait(timeout_ms / 1000)
+    del timeout_ms
+    self.barrier.wait(10)
 
   def key_value_set(self, key, value):
     assert key not in self.values

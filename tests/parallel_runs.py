@@ -4,6 +4,7 @@ XLA_FLAGS=--xla_force_host_platform_device_count=4 python tests/parallel_runs.py
 """
 
 import contextlib
+import dataclasses
 import pathlib
 import pickle
 import sys
@@ -85,6 +86,15 @@ def found(dataset, case, settings):
     'shapes': [(x.shape, x.addressable_shards[0].data.shape) for x in jax.tree.leaves(state)],
     'resident': parallel.bytes_by_device(layout.spread(problem.examples)),
   }
+
+
+def of_one_example(dataset, name, batch_size):
+  """The variables after steps with dropout on batches that hold one example again and again."""
+  problem = make_problem(dataset, batch_size=batch_size, **CASES['dropout'])
+  repeated = {key: np.repeat(each[:1], len(each), axis=0) for key, each in problem.examples.items()}
+  problem = dataclasses.replace(problem, examples=repeated)
+  layout = problem_lib.layout(problem.entry, problem.module, LAYOUTS[name])
+  return jax.device_get(steps(problem, layout)[0].variables)
 
 
 def sent(dataset):
@@ -220,6 +230,7 @@ def main(path):
   report = {
     'runs': {(case, name): found(dataset, case, LAYOUTS[name]) for case, name in RUNS},
     'again': found(dataset, 'dense', LAYOUTS['jit']),
+    'of one example': of_one_example(dataset, 'pmap', 40),
     'sent': sent(dataset),
     'stay': [stay(dataset, limit) for limit in limits(dataset)],
     'logits': logits(dataset),

@@ -33,6 +33,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # a checkout need no
 
 from shallow_jax import data as data_lib
 from shallow_jax import defaults
+from shallow_jax import feed as feed_lib
 from shallow_jax import graph
 from shallow_jax import host_memory
 from shallow_jax import metrics
@@ -41,7 +42,7 @@ from shallow_jax import optimizer
 from shallow_jax import predict
 from shallow_jax import problem as problem_lib
 from shallow_jax import provenance
-from shallow_jax import train
+from shallow_jax import step as step_lib
 from shallow_jax.data import dataset as dataset_lib
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'a config file, with :variant')
@@ -122,7 +123,7 @@ def _problem(entry: Mapping[str, Any], dataset: dataset_lib.Dataset) -> problem_
 
 def _loops_step(problem: problem_lib.Problem) -> tuple[Callable[[], Any], int]:
   """The step as the loop takes it, data and all, and the examples in it."""
-  feed = train.Feed(problem)
+  feed = feed_lib.Feed(problem)
   state = _state(problem)
   step = 0
 
@@ -139,15 +140,15 @@ def _bare_step(problem: problem_lib.Problem) -> tuple[Callable[[], Any], int]:
   """The same arithmetic on a batch that lies ready."""
   entry = problem.entry
   sgd = optimizer.build(dict(entry['optimizer'], learning_rate=1.0), entry['num_steps'])
-  step = functools.partial(train.train_step, problem.module, entry['loss'], sgd)
+  step = functools.partial(step_lib.train_step, problem.module, entry['loss'], sgd)
   x = jax.random.normal(jax.random.key(0), (entry['batch_size'], *problem.dataset.input_shape))
   batch = {key: jnp.asarray(problem.examples[key][: len(x)]) for key in ('label',)}
   if 'target' in problem.examples:
     batch['target'] = jnp.asarray(problem.examples['target'][: len(x), 0])
   rate, key = jnp.float32(entry['optimizer']['learning_rate']), jax.random.key(1)
 
-  def steps(state: train.State, x: jax.Array, batch: Any) -> tuple[train.State, jax.Array]:
-    def one(state: train.State, _: None) -> tuple[train.State, jax.Array]:
+  def steps(state: step_lib.State, x: jax.Array, batch: Any) -> tuple[step_lib.State, jax.Array]:
+    def one(state: step_lib.State, _: None) -> tuple[step_lib.State, jax.Array]:
       return step(state, x, batch, rate, key)
 
     if entry['steps_per_call'] == 1:
@@ -165,11 +166,11 @@ def _bare_step(problem: problem_lib.Problem) -> tuple[Callable[[], Any], int]:
   return call, entry['batch_size'] * entry['steps_per_call']
 
 
-def _state(problem: problem_lib.Problem) -> train.State:
+def _state(problem: problem_lib.Problem) -> step_lib.State:
   entry = problem.entry
   sgd = optimizer.build(dict(entry['optimizer'], learning_rate=1.0), entry['num_steps'])
   variables = jax.tree.map(jnp.copy, dict(problem.initial))
-  return train.State(jnp.int32(0), variables, sgd.init(variables['params']), jnp.float32(0))
+  return step_lib.State(jnp.int32(0), variables, sgd.init(variables['params']), jnp.float32(0))
 
 
 def _sweep(

@@ -62,44 +62,53 @@ def steps(folder: pathlib.Path) -> list[int]:
 def restore_newest(folder: pathlib.Path, template: Any) -> tuple[Any, dict[str, Any]] | None:
   """The newest step that verifies and its notes, or None where there is no step at all.
 
+  The step is a tree like `template` (arrays or jax.ShapeDtypeStruct). Each array comes to where the
+  template's lies; of a jax.ShapeDtypeStruct to one device. Where it lay when it was saved does not
+  matter. Of several processes the first one verifies and decides for all.
+
   A damaged step is passed over with a warning. A folder in which no step verifies raises
   CheckpointError, and so does a step whose arrays are not the template's.
   """
+  choice = _choice(folder, _description(template)) if processes.is_first() else {}
+  choice = processes.agree(choice)
+  if 'refused' in choice:
+    raise CheckpointError(choice['refused'])
+  if 'step' not in choice:
+    return None
+  path = folder / str(choice['step'])
+  return ocp.load(str(path.absolute()), jax.tree.map(_abstract, template)), choice['notes']
+
+
+def _choice(folder: pathlib.Path, arrays: Mapping[str, str]) -> dict[str, Any]:
+  """The `step` to restore and its `notes`, or why all are `refused`; empty where there is none."""
   damage = ''
   for step in steps(folder):
     try:
-      return restore(folder, step, template)
+      manifest = _verified(folder, step)
     except storage.StorageError as error:
       damage = str(error)
       _log.warning('%s; trying an older checkpoint', damage)
+      continue
+    different = storage.differences(manifest['arrays'], arrays)
+    if different:
+      return {'refused': f'{folder / str(step)} holds another network: {"; ".join(different[:3])}'}
+    return {'step': step, 'notes': manifest['notes']}
   if damage:
-    raise CheckpointError(f'{damage}; no older checkpoint is left: delete {folder} to start again')
-  return None
+    start_again = f'no older checkpoint is left: delete {folder} to start again'
+    return {'refused': f'{damage}; {start_again}'}
+  return {}
 
 
-def restore(folder: pathlib.Path, step: int, template: Any) -> tuple[Any, dict[str, Any]]:
-  """One step as a tree like `template` (arrays or jax.ShapeDtypeStruct), and its notes.
-
-  Each array comes to where the template's lies; of a jax.ShapeDtypeStruct to one device. Where it
-  lay when it was saved does not matter.
-  """
-  manifest = storage.read_sealed_json(_manifest_path(folder, step))
-  path = folder / str(step)
-  _verify(path, manifest)
-  different = storage.differences(manifest['arrays'], _description(template))
-  if different:
-    raise CheckpointError(f'{path} holds another network: {"; ".join(different[:3])}')
-  abstract = jax.tree.map(_abstract, template)
-  return ocp.load(str(path.absolute()), abstract), manifest['notes']
-
-
-def _verify(path: pathlib.Path, manifest: Mapping[str, Any]) -> None:
+def _verified(folder: pathlib.Path, step: int) -> dict[str, Any]:
+  """The manifest of a step whose files are what it says; else raises storage.StorageError."""
+  manifest, path = storage.read_sealed_json(_manifest_path(folder, step)), folder / str(step)
   for name, sha256 in manifest['files'].items():
     file = path / name
     if not file.is_file():
       raise storage.StorageError(f'{file}: missing from the checkpoint')
     if storage.sha256_file(file) != sha256:
       raise storage.StorageError(f'{file}: damaged, its sha256 is not the one that was written')
+  return manifest
 
 
 def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:

@@ -8,10 +8,12 @@ runs it on its part of the batch, and `mean` averages what they found.
 
 from collections.abc import Callable, Mapping
 import dataclasses
+import functools
 import math
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 DATA, MODEL, MEMBER = 'data', 'model', 'member'
@@ -25,20 +27,75 @@ class ParallelError(ValueError):
 
 
 @dataclasses.dataclass(frozen=True)
-class Layout:
-  """Where the arrays of a training lie.
+class _OnMesh:
+  """What the layouts have in common.
 
   Attributes:
-    mesh: of axes `data` and `model`, over all devices of all processes.
-    hidden_axes: which axis of a parameter runs over the wide layer's hidden units, by the end of
-      the parameter's path (`models.hidden_axes`). Such an axis is divided over `model`; all else of
-      a state lies whole on every device.
+    mesh: over all devices of all processes, with an axis `data`.
     compile: 'jit' or 'pmap'.
   """
 
   mesh: jax.sharding.Mesh
-  hidden_axes: tuple[tuple[str, int], ...] = ()
   compile: str = 'jit'
+
+  def replicate(self, tree: Any) -> Any:
+    """A tree of arrays, whole on every device."""
+    return jax.tree.map(lambda leaf: _placed(leaf, self._sharding()), tree)
+
+  @property
+  def parts(self) -> int:
+    """Into how many parts `spread` divides."""
+    return 1 if self.compile == 'pmap' else self.mesh.shape[DATA]
+
+  def spread(self, arrays: Mapping[str, Any]) -> dict[str, jax.Array]:
+    """Arrays [examples, ...] divided over `data`, of which each process reads its devices' rows.
+
+    The last rows are zeros where the examples do not divide. For pmap whole on every device.
+    """
+    if self.parts == 1:
+      return self.replicate({name: np.asarray(array) for name, array in arrays.items()})
+    return {name: self._spread(array) for name, array in arrays.items()}
+
+  def gather(self, array: jax.Array, indices: jax.Array) -> jax.Array:
+    """Within a training's program: the rows at `indices` [batch, ...] of an array of `spread`."""
+    return _gather(self.mesh if self.parts > 1 else None, array, indices)
+
+  def description(self) -> dict[str, Any]:
+    """For the provenance of what was trained."""
+    return {
+      'devices': self.mesh.size,
+      'processes': jax.process_count(),
+      **dict(self.mesh.shape),
+      'compile': self.compile,
+    }
+
+  def _spread(self, array: Any) -> jax.Array:
+    each = -(-len(array) // self.parts)
+
+    def part(index: Any) -> np.ndarray:
+      found = np.asarray(array[index[0]])
+      return np.pad(found, [(0, each - len(found)), *[(0, 0)] * (found.ndim - 1)])
+
+    shape = (self.parts * each, *array.shape[1:])
+    return jax.make_array_from_callback(shape, self._sharding(DATA), part)
+
+  def _sharding(self, *axes: str | None) -> jax.sharding.NamedSharding:
+    return jax.sharding.NamedSharding(self.mesh, _Spec(*axes))
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout(_OnMesh):
+  """Where the arrays of a training lie.
+
+  Attributes:
+    mesh: of axes `data` and `model`, over all devices of all processes.
+    compile: 'jit' or 'pmap'.
+    hidden_axes: which axis of a parameter runs over the wide layer's hidden units, by the end of
+      the parameter's path (`models.hidden_axes`). Such an axis is divided over `model`; all else of
+      a state lies whole on every device.
+  """
+
+  hidden_axes: tuple[tuple[str, int], ...] = ()
 
   def shardings(self, tree: Any) -> Any:
     """The sharding of every leaf of a state, or of a part of it."""
@@ -54,10 +111,6 @@ class Layout:
   def place(self, tree: Any) -> Any:
     """A state as arrays on the mesh; each process sends what its devices hold."""
     return jax.tree.map(_placed, tree, self.shardings(tree))
-
-  def replicate(self, tree: Any) -> Any:
-    """A tree of arrays, whole on every device."""
-    return jax.tree.map(lambda leaf: _placed(leaf, self._sharding()), tree)
 
   def positions(self, batch_size: int) -> np.ndarray:
     """The positions of a batch that the devices of this process need, in ascending order."""
@@ -106,25 +159,8 @@ class Layout:
 
   def whole(self, tree: Any) -> Any:
     """A state's arrays, each whole on one device of this process; valid until the next step."""
-
-    def gathered(leaf: jax.Array) -> jax.Array:
-      if not leaf.is_fully_replicated:
-        leaf = jax.jit(lambda x: x, out_shardings=self._sharding())(leaf)
-      return leaf.addressable_data(0)
-
-    return jax.tree.map(gathered, tree)
-
-  def description(self) -> dict[str, Any]:
-    """For the provenance of what was trained."""
-    return {
-      'devices': self.mesh.size,
-      'processes': jax.process_count(),
-      **dict(self.mesh.shape),
-      'compile': self.compile,
-    }
-
-  def _sharding(self, *axes: str | None) -> jax.sharding.NamedSharding:
-    return jax.sharding.NamedSharding(self.mesh, _Spec(*axes))
+    is_whole = all(leaf.is_fully_replicated for leaf in jax.tree.leaves(tree))
+    return local(tree if is_whole else _gathering(self._sharding())(tree))
 
 
 def layout(
@@ -166,27 +202,22 @@ def layout(
       f'{where}.model.hidden: {hidden} does not divide by config.parallel.model, {model}'
     )
   mesh = _mesh(**{DATA: devices // model, MODEL: model})
-  return Layout(mesh, hidden_axes if model > 1 else (), settings['compile'])
+  return Layout(mesh, settings['compile'], hidden_axes if model > 1 else ())
 
 
 @dataclasses.dataclass(frozen=True)
-class MemberLayout:
+class MemberLayout(_OnMesh):
   """Where the arrays of several trainings in one program lie, stacked along their first axis.
 
   Attributes:
     mesh: of axes `member`, over which the trainings are divided, and `data`, over which the batch
       of each is.
+    compile: 'jit'.
   """
-
-  mesh: jax.sharding.Mesh
 
   def place(self, tree: Any) -> Any:
     """Stacked states, [members, ...]."""
     return jax.tree.map(lambda leaf: _placed(leaf, self._sharding(MEMBER)), tree)
-
-  def replicate(self, tree: Any) -> Any:
-    """A tree of arrays, whole on every device."""
-    return jax.tree.map(lambda leaf: _placed(leaf, self._sharding()), tree)
 
   def divide(self, tree: Any) -> Any:
     """Stacked batches, [members, steps, batch, ...]."""
@@ -202,21 +233,8 @@ class MemberLayout:
 
   def members(self, tree: Any, count: int) -> list[Any]:
     """Each member's part of stacked arrays, whole on one device of this process."""
-    whole = jax.jit(lambda x: x, out_shardings=self._sharding())(tree)
-    leaves, structure = jax.tree.flatten(local(whole))
+    leaves, structure = jax.tree.flatten(local(_gathering(self._sharding())(tree)))
     return [structure.unflatten([leaf[i] for leaf in leaves]) for i in range(count)]
-
-  def description(self) -> dict[str, Any]:
-    """For the provenance of what was trained."""
-    return {
-      'devices': self.mesh.size,
-      'processes': jax.process_count(),
-      **dict(self.mesh.shape),
-      'compile': 'jit',
-    }
-
-  def _sharding(self, *axes: str | None) -> jax.sharding.NamedSharding:
-    return jax.sharding.NamedSharding(self.mesh, _Spec(*axes))
 
 
 def member_layout(
@@ -276,6 +294,12 @@ def _local_mesh() -> jax.sharding.Mesh:
   return jax.sharding.Mesh(np.asarray(jax.local_devices()), ('block',))
 
 
+@functools.lru_cache(maxsize=8)
+def _gathering(sharding: jax.sharding.NamedSharding) -> Callable[[Any], Any]:
+  """The compiled function that moves a tree to a sharding: one program for all of its calls."""
+  return jax.jit(lambda tree: tree, out_shardings=sharding)
+
+
 def local(tree: Any) -> Any:
   """Arrays that are whole on every device, as those of one device of this process."""
   return jax.tree.map(lambda leaf: leaf.addressable_data(0), tree)
@@ -319,6 +343,30 @@ def _placed(leaf: Any, sharding: jax.sharding.NamedSharding) -> jax.Array:
     return jax.random.wrap_key_data(_placed(jax.random.key_data(leaf), sharding))
   array = np.asarray(leaf)  # not by device_put, which compares it among the processes
   return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+
+
+def _gather(mesh: jax.sharding.Mesh | None, array: jax.Array, indices: jax.Array) -> jax.Array:
+  """The rows at `indices` [batch, ...] of an array that is divided over the mesh (None: whole).
+
+  Each device looks up those that it holds for the whole batch, zeros for the others: the sum over
+  the devices, of which each gets its part of the batch, is exact. Left to XLA, whether a device
+  looks rows up in its own part or collects the whole array depends on the sizes.
+  """
+  if mesh is None:
+    return jnp.take(array, indices, axis=0, mode='clip')
+
+  def found(part: jax.Array, indices: jax.Array) -> jax.Array:
+    wanted = jax.lax.all_gather(indices, DATA, tiled=True)
+    wanted -= jax.lax.axis_index(DATA) * len(part)
+    is_here = (wanted >= 0) & (wanted < len(part))
+    rows = jnp.take(part, wanted, axis=0, mode='clip')
+    is_here = jnp.expand_dims(is_here, tuple(range(wanted.ndim, rows.ndim)))
+    return jax.lax.psum_scatter(jnp.where(is_here, rows, 0), DATA, tiled=True)
+
+  by_part = _Spec(DATA)
+  return jax.shard_map(found, mesh=mesh, in_specs=(by_part, by_part), out_specs=by_part)(
+    array, indices
+  )
 
 
 def _by_device(array: np.ndarray, devices: int) -> np.ndarray:

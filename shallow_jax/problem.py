@@ -27,7 +27,7 @@ class Problem:
     initial: its variables before the first step.
     dataset: for the preprocessing; its splits are not looked at.
     examples: arrays to train on: `input`, `id`, `label`, and for students `target`, float32
-      [examples, views, classes].
+      [examples, views, classes], or stored_targets.StoredTargets.
     validation: the same arrays to select by, with one view.
     seed: draws the order of examples and the dropout.
   """
@@ -36,7 +36,7 @@ class Problem:
   module: nn.Module
   initial: models.Variables
   dataset: dataset_lib.Dataset
-  examples: Mapping[str, np.ndarray]
+  examples: Mapping[str, Any]
   validation: Mapping[str, np.ndarray]
   seed: int
 
@@ -44,7 +44,7 @@ class Problem:
 def build(
   entry: Mapping[str, Any],
   dataset: dataset_lib.Dataset,
-  examples: Mapping[str, np.ndarray],
+  examples: Mapping[str, Any],
   validation: Mapping[str, np.ndarray],
   *,
   seed: int = 0,
@@ -128,7 +128,7 @@ def call_inputs(
 
 def output_transform(
   entry: Mapping[str, Any],
-  examples: Mapping[str, np.ndarray],
+  examples: Mapping[str, Any],
   num_classes: int,
   target_statistics: Statistics | None = None,
 ) -> dict[str, jax.Array]:
@@ -144,19 +144,21 @@ def output_transform(
     assert target_statistics is not None
     mean, std = target_statistics
   else:
-    labels = examples['label'] if name == 'label_l2' else examples['target'][:, 0].argmax(axis=-1)
+    labels = examples['label']
+    if name != 'label_l2':
+      labels = np.asarray(examples['target'])[:, 0].argmax(axis=-1)
     one_hot = np.eye(num_classes)[labels]
     mean, std = one_hot.mean(axis=0), one_hot.std(axis=0)
   std = np.where(std > 0, std, 1.0)  # a class that never occurs
   return {'mean': jnp.asarray(mean, jnp.float32), 'std': jnp.asarray(std, jnp.float32)}
 
 
-def _check_rows(arrays: Mapping[str, np.ndarray], where: str) -> None:
+def _check_rows(arrays: Mapping[str, Any], where: str) -> None:
   count = len(arrays['input'])
   for name, array in arrays.items():
     if len(array) != count:
       raise dataset_lib.DataError(f'{where}: {name} has {len(array)} rows, input {count}')
-  if 'target' in arrays:
+  if isinstance(arrays.get('target'), np.ndarray):  # a store on disk was checked when it was opened
     wrong = np.flatnonzero(~np.isfinite(arrays['target']).all(axis=(1, 2)))
     if wrong.size:
       raise dataset_lib.DataError(

@@ -5,19 +5,19 @@ what one decides by itself (what is finished, whether to stop) is agreed by all.
 what there is once; checkpoints and the shards of a logit store are written by all.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 import contextlib
 import itertools
+import json
 import os
 import pathlib
 import signal
 import sys
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import jax
 from jax._src import distributed
 from jax.experimental import multihost_utils
-import numpy as np
 
 from shallow_jax import run_guard
 
@@ -25,8 +25,10 @@ from shallow_jax import run_guard
 HEARTBEAT_TIMEOUT_SECONDS = 60
 START_TIMEOUT_SECONDS = 300
 _SHUTDOWN_TIMEOUT_SECONDS = 60
-_MEETING_TIMEOUT_SECONDS = 3600
+_MEETING_TIMEOUT_MS = 3_600_000
 _MEETINGS = itertools.count()  # each has a name of its own
+
+_T = TypeVar('_T')
 
 
 class ProcessesError(RuntimeError):
@@ -103,29 +105,30 @@ def shares(work: Sequence[Any]) -> list[dict[int, Any]]:
 
 
 def meet(name: str) -> None:
-  """Waits until every process is here: what one wrote before, all can read after."""
+  """Waits until every process is here: what one wrote before, all can read after.
+
+  At the coordination service. A sum over devices waits on CPU for 30 seconds only, less than data
+  or a compilation may take: before the first one of a program all meet.
+  """
   if are_several():
-    # Not by a sum over devices: on CPU that waits for 30 seconds only, less than data may take.
     meeting = f'{next(_MEETINGS)} {name}'
-    client = distributed.global_state.client
-    assert client is not None  # since `start`
-    client.wait_at_barrier(meeting, 1000 * _MEETING_TIMEOUT_SECONDS)
+    _client().wait_at_barrier(meeting, _MEETING_TIMEOUT_MS)
 
 
-def agree(value: bool) -> bool:  # noqa: FBT001 (what is agreed upon)
-  """The first process's value, in every process."""
+def agree(value: _T) -> _T:
+  """The first process's value, of JSON's types, in every process; all have met then."""
   if not are_several():
     return value
-  return bool(multihost_utils.broadcast_one_to_all(np.asarray(value)))
+  key = f'shallow_jax/agreed/{next(_MEETINGS)}'
+  if is_first():
+    _client().key_value_set(key, json.dumps(value))
+  meet('the first has said its value')
+  return json.loads(_client().blocking_key_value_get(key, _MEETING_TIMEOUT_MS))
 
 
-def of_first(values: Mapping[str, float]) -> dict[str, float]:
-  """The first process's numbers, in every process."""
-  if not are_several():
-    return dict(values)
-  bits = np.asarray([*values.values()], np.float64).view(np.uint32)  # JAX has no float64 here
-  found = multihost_utils.broadcast_one_to_all(bits).view(np.float64)
-  return dict(zip(values, found.tolist(), strict=True))
+def _client() -> Any:
+  """Of the coordination service, which jax.distributed has started."""
+  return distributed.global_state.client
 
 
 class StopRequest(run_guard.StopRequest):

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from shallow_jax import experiment as experiment_lib
 from shallow_jax import graph
 from shallow_jax import models
@@ -30,7 +32,7 @@ def problem(
     target, statistics = teacher.targets(experiment, *sources, logit_sets)
     examples = dict(examples, target=target)
     target, _ = teacher.targets(experiment, *sources, [validation_set])
-    validation = dict(validation, target=target)
+    validation = dict(validation, target=np.asarray(target))
   return problem_lib.build(
     entry,
     dataset,

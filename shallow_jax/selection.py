@@ -110,7 +110,7 @@ def evaluate(
   if entry['loss']['name'] == 'logit_l2':
     figures['logit_r2'] = metrics.r_squared(logits, arrays['target'][:, 0])
     collapsed = collapsed or not figures['logit_r2'] > 0  # NaN is not above 0 either
-  return processes.of_first(figures), processes.agree(collapsed)
+  return processes.agree(figures), processes.agree(collapsed)
 
 
 def _kept(entry: Mapping[str, Any], variables: models.Variables) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from shallow_jax import logit_store
 from shallow_jax import metric_writer
 from shallow_jax import predict
 from shallow_jax import processes
+from shallow_jax import stored_targets
 
 ALIGNMENT_ROWS = 64
 ALIGNMENT_TOLERANCE = 1e-3
@@ -53,8 +54,10 @@ def targets(
   network: str,
   members: Sequence[tuple[str, int]],
   sets: Sequence[graph.LogitSet],
-) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
+) -> tuple[np.ndarray | stored_targets.StoredTargets, tuple[np.ndarray, np.ndarray]]:
   """Stored logits as targets [examples, views, classes], and their mean and std [classes].
+
+  Those of a store that does not fit into memory stay on disk.
 
   Every store is verified, and must be of these very members, examples, views and preprocessing;
   64 of its rows are computed again.
@@ -66,12 +69,12 @@ def targets(
       raise experiment_lib.ExperimentError(
         f'{folder}: not there yet; run with --stage=logits first'
       )
-    loaded = logit_store.load(folder, expect=_spec(experiment, members, logit_set))
+    spec, limit = _spec(experiment, members, logit_set), logit_store.MEMORY_LIMIT_BYTES
+    loaded = logit_store.load(folder, expect=spec, memory_limit_bytes=limit)
     _check_alignment(experiment, members, logit_set, folder, loaded.logits)
     stores.append(loaded)
-  logits = np.concatenate([np.asarray(each.logits, np.float32) for each in stores], axis=1)
   statistics = logit_store.statistics([each.manifest for each in stores])
-  return np.ascontiguousarray(logits.transpose(1, 0, 2)), statistics
+  return stored_targets.targets(stores), statistics
 
 
 def _compute(

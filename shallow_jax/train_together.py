@@ -8,23 +8,23 @@ than a single one, so that the results are those of one by one up to rounding.
 from collections.abc import Sequence
 import contextlib
 import dataclasses
-import functools
 import logging
 import pathlib
 import time
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from shallow_jax import checkpoint
+from shallow_jax import feed as feed_lib
 from shallow_jax import metric_writer
 from shallow_jax import parallel
 from shallow_jax import problem as problem_lib
 from shallow_jax import processes
 from shallow_jax import run_guard
 from shallow_jax import selection as selection_lib
+from shallow_jax import step as step_lib
 from shallow_jax import train
 
 _log = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ class _Run:
   problems: Sequence[problem_lib.Problem]
   folders: Sequence[pathlib.Path]
   layout: parallel.MemberLayout
-  states: train.State  # stacked
+  states: step_lib.State  # stacked
   selections: list[selection_lib.Selection]
   step: int
   seconds_before: float
@@ -80,7 +80,7 @@ def _start(
   folders: Sequence[pathlib.Path],
   layout: parallel.MemberLayout,
 ) -> _Run:
-  alone = [train.fresh_state(problem) for problem in problems]
+  alone = [step_lib.fresh_state(problem) for problem in problems]
   states = layout.place(_stacked(alone))
   selections = layout.replicate(
     [
@@ -121,7 +121,7 @@ def _loop(
 ) -> None:
   """Step, evaluate, save, as in train.py."""
   entry = run.problems[0].entry
-  feed = _Feed(run.problems, run.layout)
+  feed = feed_lib.MembersFeed(run.problems, run.layout)
   previous_losses = np.zeros(len(run.problems))
   while run.step < entry['num_steps'] and len(run.diverged_at) < len(run.problems):
     rate_factors = [float(selection.rate_factor) for selection in run.selections]
@@ -198,45 +198,6 @@ def _outcome(run: _Run, i: int, first_step: int) -> train.Outcome:
   examples = (run.step - first_step) * problem.entry['batch_size'] * len(run.problems)
   rate = examples / (time.perf_counter() - run.started)
   return train.Outcome(variables, step, figures, collapsed, run.wall_seconds, rate, mesh)
-
-
-class _Feed:
-  """Feeds the compiled step of all seeds: as train.Feed, stacked."""
-
-  def __init__(
-    self, problems: Sequence[problem_lib.Problem], layout: parallel.MemberLayout
-  ) -> None:
-    self._problems, self._layout = problems, layout
-    first = problems[0]
-    size = sum(array.nbytes for array in first.examples.values())
-    is_resident = size <= train.RESIDENT_BYTES
-    self._resident = layout.replicate(dict(first.examples)) if is_resident else None
-    self._constants = layout.replicate(first.dataset.constants)
-    self._compiled = _compiled(layout, *train.program_arguments(first))
-    self._rate = np.float32(first.entry['optimizer']['learning_rate'])
-    keys = [train.dropout_key(problem) for problem in problems]
-    self._keys = layout.place(jnp.stack(keys))
-
-  def step(
-    self, states: train.State, rate_factors: Sequence[float], step: int
-  ) -> tuple[train.State, jax.Array]:
-    """Takes `steps_per_call` steps of each; returns their states and mean losses [seeds]."""
-    positions = np.arange(self._problems[0].entry['batch_size'])
-    inputs = [
-      problem_lib.call_inputs(problem, step, positions, sent=self._resident is None)
-      for problem in self._problems
-    ]
-    batches = self._layout.divide(jax.tree.map(lambda *each: np.stack(each), *inputs))
-    rates = self._rate * np.asarray(rate_factors, np.float32)
-    return self._compiled(
-      states, self._constants, self._resident, batches, self._layout.place(rates), self._keys
-    )
-
-
-@functools.lru_cache(maxsize=8)
-def _compiled(layout: parallel.MemberLayout, *arguments: Any) -> Any:
-  axes = (0, None, None, 0, 0, 0)
-  return layout.compiled(jax.vmap(train.program(*arguments), in_axes=axes))
 
 
 def _stacked(trees: Sequence[Any]) -> Any:

@@ -3,6 +3,8 @@
 XLA_FLAGS=--xla_force_host_platform_device_count=4 python tests/parallel_runs.py FILE
 """
 
+import contextlib
+import dataclasses
 import pathlib
 import pickle
 import sys
@@ -14,11 +16,13 @@ import numpy as np
 from shallow_jax import checkpoint
 from shallow_jax import data as data_lib
 from shallow_jax import defaults
+from shallow_jax import feed as feed_lib
 from shallow_jax import parallel
 from shallow_jax import predict
 from shallow_jax import problem as problem_lib
-from shallow_jax import train
+from shallow_jax import step as step_lib
 from shallow_jax import train_together
+from shallow_jax.speech import context
 
 WIDE = dict(name='shallow', hidden=256, bottleneck=16)
 CNN = dict(name='cnn', features=(4,), kernel_size=3, dense=(8,), batch_norm=True)
@@ -64,7 +68,7 @@ def make_problem(dataset, *, seed=0, **changes):
 
 def steps(problem, layout, count=NUM_STEPS):
   """The state and the loss after so many steps."""
-  feed, state = train.Feed(problem, layout), train.initial_state(problem, layout)
+  feed, state = feed_lib.Feed(problem, layout), layout.place(step_lib.fresh_state(problem))
   for step in range(0, count, problem.entry['steps_per_call']):
     state, loss = feed.step(state, 1.0, step)
   return state, loss
@@ -79,16 +83,46 @@ def found(dataset, case, settings):
     'variables': jax.device_get(layout.whole(state.variables)),
     'loss': float(loss),
     'bytes': parallel.bytes_by_device(state),
+    'shapes': [(x.shape, x.addressable_shards[0].data.shape) for x in jax.tree.leaves(state)],
+    'resident': parallel.bytes_by_device(layout.spread(problem.examples)),
   }
+
+
+def of_one_example(dataset, name, batch_size):
+  """The variables after steps with dropout on batches that hold one example again and again."""
+  problem = make_problem(dataset, batch_size=batch_size, **CASES['dropout'])
+  repeated = {key: np.repeat(each[:1], len(each), axis=0) for key, each in problem.examples.items()}
+  problem = dataclasses.replace(problem, examples=repeated)
+  layout = problem_lib.layout(problem.entry, problem.module, LAYOUTS[name])
+  return jax.device_get(steps(problem, layout)[0].variables)
 
 
 def sent(dataset):
   """As `found`, of data that are sent batch by batch."""
-  limit, train.RESIDENT_BYTES = train.RESIDENT_BYTES, 0
-  try:
+  with limited(0):
     return found(dataset, 'dense', LAYOUTS['jit'])
+
+
+def limits(dataset):
+  """The bytes of a quarter of the examples, and one less."""
+  quarter = sum(array.nbytes for array in dataset.splits['train'].arrays.values()) // 4
+  return quarter, quarter - 1
+
+
+def stay(dataset, num_bytes):
+  """Whether the examples stay on the devices where so many bytes may on each."""
+  problem = make_problem(dataset, **CASES['dense'])
+  with limited(num_bytes):
+    return feed_lib.Feed(problem)._resident is not None
+
+
+@contextlib.contextmanager
+def limited(num_bytes):
+  limit, feed_lib.RESIDENT_BYTES = feed_lib.RESIDENT_BYTES, num_bytes
+  try:
+    yield
   finally:
-    train.RESIDENT_BYTES = limit
+    feed_lib.RESIDENT_BYTES = limit
 
 
 def together(dataset, count, case='dropout'):
@@ -113,6 +147,65 @@ def logits(dataset):
   ]
 
 
+def examples_of(kind):
+  """Made-up examples, of a number that four devices do not divide; 3 views where there are any."""
+  rng = np.random.default_rng(0)
+  count, views = 50, 3
+  arrays = {
+    'label': rng.integers(0, 10, count, np.int32),
+    'id': rng.integers(0, 2**32, (count, 2), np.uint32),
+  }
+  if kind == 'speech':
+    before, after = context.reach(np.array([30, 20]))
+    frames = rng.normal(size=(count, 5)).astype(np.float32)
+    return arrays | {'input': frames, 'before': before, 'after': after}
+  rows = np.arange(count)[:, None]
+  return arrays | {
+    'input': rng.integers(0, 256, (count, 4, 4, 3), np.uint8),
+    'target': rng.normal(size=(count, views, 10)).astype(np.float32),
+    'partner_offset': ((rows + np.array([[1, 7, 30]])) % count - rows).astype(np.int32),
+  }
+
+
+EXAMPLES = ('images', 'speech')
+PARTS = dict(jit=4, model=2, members=2)  # of the examples, on four devices
+
+
+def rows_of_batches(kind, name):
+  """Two batches gathered on the devices, the bytes each holds, and the program as XLA made it."""
+  examples, axes = examples_of(kind), (('hidden/u', 1),)
+  if name == 'members':
+    layout = parallel.member_layout(None, members=2, batch_size=40)
+  else:
+    layout = parallel.layout(LAYOUTS[name], batch_size=40, hidden_axes=axes, hidden=8)
+  rng = np.random.default_rng(1)
+  rows = {
+    'indices': rng.integers(0, len(examples['id']), (2, 40), np.int32),
+    'views': rng.integers(0, 3, (2, 40), np.int32),
+  }
+  resident = layout.spread(examples)
+
+  def one(state, resident, row):
+    return state, step_lib.batch_of(resident, row, layout.gather)
+
+  if name == 'members':
+    batches = layout.divide({key: each[:, None] for key, each in rows.items()})
+    many = jax.vmap(lambda *each: one(*each)[1], (None, None, 0), spmd_axis_name=parallel.MEMBER)
+    call = jax.jit(lambda resident, rows: many(0, resident, jax.tree.map(lambda x: x[:, 0], rows)))
+  else:
+    batches = layout.divide(rows, 40)
+    call = jax.jit(
+      lambda resident, rows: jax.lax.scan(lambda s, row: one(s, resident, row), 0, rows)[1]
+    )
+  program = call.lower(resident, batches).compile()
+  return {
+    'rows': rows,
+    'batches': jax.device_get(program(resident, batches)),
+    'bytes': parallel.bytes_by_device(resident),
+    'program': program.as_text(),
+  }
+
+
 def moved(dataset):
   """Whether a state saved on each layout comes back on each other one as it was."""
   problem = make_problem(dataset, model=WIDE)
@@ -125,7 +218,7 @@ def moved(dataset):
     with tempfile.TemporaryDirectory() as folder:
       checkpoint.save(pathlib.Path(folder), 2, state, notes={}, keep=1)
       for target in layouts:
-        template = train.initial_state(problem, target)
+        template = target.place(step_lib.fresh_state(problem))
         restored, _ = checkpoint.restore_newest(pathlib.Path(folder), template)
         jax.tree.map(np.testing.assert_array_equal, restored, state)
         equal.append(jax.tree.map(lambda x: x.sharding, restored) == target.shardings(template))
@@ -137,9 +230,12 @@ def main(path):
   report = {
     'runs': {(case, name): found(dataset, case, LAYOUTS[name]) for case, name in RUNS},
     'again': found(dataset, 'dense', LAYOUTS['jit']),
+    'of one example': of_one_example(dataset, 'pmap', 40),
     'sent': sent(dataset),
+    'stay': [stay(dataset, limit) for limit in limits(dataset)],
     'logits': logits(dataset),
     'moved': moved(dataset),
+    'gathered': {(kind, name): rows_of_batches(kind, name) for kind in EXAMPLES for name in PARTS},
     'together': {count: together(dataset, count) for count in (2, 4)},
   }
   pathlib.Path(path).write_bytes(pickle.dumps(report))

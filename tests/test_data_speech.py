@@ -19,7 +19,7 @@ from shallow_jax import defaults
 from shallow_jax import models
 from shallow_jax import pipeline
 from shallow_jax import predict
-from shallow_jax import train
+from shallow_jax import step as step_lib
 from shallow_jax.data import dataset
 from shallow_jax.data import frames
 from shallow_jax.speech import feature_cache
@@ -85,8 +85,7 @@ def test_an_input_is_15_frames_of_one_recording(speech, split, on_device):
 def test_a_training_batch_of_joined_sets_keeps_recordings_apart(speech):
   joined = dataset.concatenate([speech.splits['train'], speech.splits['unlabelled']]).arrays
   indices = np.arange(len(joined['id']), dtype=np.int32)
-  row = dict(indices=indices, views=np.zeros_like(indices))
-  batch = jax.jit(train.batch_of)(joined, row)
+  batch = jax.jit(step_lib.batch_of)(joined, dict(indices=indices, views=np.zeros_like(indices)))
   num_train = len(speech.splits['train'])
   np.testing.assert_array_equal(batch['input'][:num_train], windows(speech, 'train'))
   alone = speech.splits['unlabelled'].arrays

@@ -102,8 +102,8 @@ def is_inside(name, folder):
 
 def test_the_files_are_found():
   assert {'', 'main', 'pipeline', 'train', 'data', 'data.cifar', 'models.layers'} <= set(MODULES)
-  assert 'losses' in ours('train')
-  assert 'data.dataset' in ours('train')
+  assert 'losses' in ours('step')
+  assert 'data.dataset' in ours('step')
   assert 'tensorflow_datasets' in imported('data.tfds_source')  # inside a function
 
 

@@ -3,6 +3,7 @@
 import os
 import pathlib
 import pickle
+import re
 import subprocess
 import sys
 
@@ -14,6 +15,7 @@ import pytest
 from shallow_jax import models
 from shallow_jax import parallel
 from shallow_jax import problem as problem_lib
+from shallow_jax.data import dataset as dataset_lib
 
 TOLERANCE = 1e-5  # relative to the largest value of an array; measured: 2.2e-7
 REPOSITORY = pathlib.Path(__file__).parents[1]
@@ -60,9 +62,11 @@ def test_four_devices_train_what_one_trains(on_one, on_four, case, name):
   assert four['loss'] == pytest.approx(one['loss'], rel=TOLERANCE)
 
 
-def test_dropout_of_pmap_draws_anew_on_each_device(on_one, on_four):
+def test_dropout_of_pmap_draws_anew_on_each_device(digits, on_one, on_four):
+  """With equal masks four devices' quarters of equal examples would teach what one quarter does."""
+  quarter = parallel_runs.of_one_example(digits, 'jit', 10)
+  assert largest_difference(quarter, on_four['of one example']) > 100 * TOLERANCE
   one, four = on_one['dropout'], on_four['runs']['dropout', 'pmap']
-  assert largest_difference(one['variables'], four['variables']) > TOLERANCE
   assert four['loss'] == pytest.approx(one['loss'], rel=0.2)
 
 
@@ -108,8 +112,55 @@ def test_devices_share_the_wide_layer_and_its_momentum(digits, on_one, on_four, 
   shared = 2 * wide_bytes(problem)  # and the momentum
   for each in on_four['runs'][case, 'model']['bytes'].values():
     assert each == whole - shared + shared // 2
+  hidden = problem.entry['model']['hidden']
+  for shape, part in on_four['runs'][case, 'model']['shapes']:
+    assert part == tuple(size // 2 if size == hidden else size for size in shape)
   for each in on_four['runs']['batch statistics', 'jit']['bytes'].values():
     assert each == on_one['batch statistics']['bytes'][0]
+
+
+def test_devices_share_the_resident_examples(digits, on_one, on_four):
+  """Each holds a quarter of the rows, or half of them where two share the wide layer."""
+  whole = sum(array.nbytes for array in digits.splits['train'].arrays.values())
+  assert on_one['dense']['resident'] == {0: whole}
+  for name, parts in (('jit', 4), ('model', 2), ('pmap', 1)):
+    assert on_four['runs']['dense', name]['resident'] == dict.fromkeys(range(4), whole // parts)
+
+
+def test_examples_stay_on_the_devices_up_to_a_limit_on_each(on_four):
+  assert on_four['stay'] == [True, False]
+
+
+@pytest.mark.parametrize('kind', parallel_runs.EXAMPLES)
+@pytest.mark.parametrize(('name', 'parts'), parallel_runs.PARTS.items())
+def test_batches_of_divided_examples_are_those_of_whole_ones(on_four, kind, name, parts):
+  examples, found = parallel_runs.examples_of(kind), on_four['gathered'][kind, name]
+  padded = -(-len(examples['id']) // parts)
+  each = sum(padded * array[0].nbytes for array in examples.values())
+  assert found['bytes'] == dict.fromkeys(range(4), each)
+  for i, (indices, views) in enumerate(zip(*found['rows'].values(), strict=True)):
+    expected = dataset_lib.take_views(examples, indices, views)
+    if 'target' in expected:
+      expected['target'] = expected['target'][np.arange(len(views)), views]
+    assert set(expected) == set(found['batches'])
+    for key, array in expected.items():
+      assert found['batches'][key].dtype == array.dtype
+      np.testing.assert_array_equal(found['batches'][key][i], array)
+
+
+@pytest.mark.parametrize('kind', parallel_runs.EXAMPLES)
+@pytest.mark.parametrize('name', parallel_runs.PARTS)
+def test_no_device_collects_the_examples(on_four, kind, name):
+  """In XLA's program nothing but the examples' own parts has their parts' shape."""
+  examples, found = parallel_runs.examples_of(kind), on_four['gathered'][kind, name]
+  wide = examples['input'].shape[1:]
+  sent = re.findall(
+    r'= \(?(\w+\[[\d,]*\]).* (?:all-gather|all-to-all|collective-permute)\(', found['program']
+  )
+  assert sent  # the indices
+  assert not [shape for shape in sent if shape.endswith(f',{",".join(map(str, wide))}]')]
+  whole = [f'[{rows},{",".join(map(str, wide))}]' for rows in (50, 52)]
+  assert not [shape for shape in whole if shape in found['program']]
 
 
 def test_a_net_without_a_wide_layer_shares_the_batch_alone(digits):

@@ -1,5 +1,7 @@
 """Several processes on loopback: the results of one, one voice, and one end."""
 
+import concurrent.futures
+import itertools
 import json
 import os
 import pathlib
@@ -7,7 +9,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+import types
 
 import jax
 import numpy as np
@@ -17,8 +21,12 @@ import two_networks
 from shallow_jax import checkpoint
 from shallow_jax import defaults
 from shallow_jax import experiment as experiment_lib
+from shallow_jax import feed as feed_lib
+from shallow_jax import logit_manifest
 from shallow_jax import pipeline
+from shallow_jax import predict
 from shallow_jax import processes
+from shallow_jax.data import dataset as dataset_lib
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
 CONFIG = REPOSITORY / 'tests' / 'two_networks.py'
@@ -191,6 +199,183 @@ def test_work_is_shared_in_rounds(monkeypatch):
   monkeypatch.setattr(processes.jax, 'process_count', lambda: 2)
   assert processes.shares(['a', 'b', 'c']) == [{0: 'a', 1: 'b'}, {0: 'c'}]
   assert processes.shares([]) == []
+
+
+class Coordinator:
+  """The coordination service of `count` processes that are threads here."""
+
+  def __init__(self, count):
+    self.barrier, self.values, self.names = threading.Barrier(count), {}, []
+
+  def wait_at_barrier(self, name, timeout_ms):
+    self.names.append(name)
+    del timeout_ms
+    self.barrier.wait(10)
+
+  def key_value_set(self, key, value):
+    assert key not in self.values
+    self.values[key] = value
+
+  def blocking_key_value_get(self, key, timeout_ms):
+    del timeout_ms
+    return self.values[key]
+
+
+class Counts(threading.local):
+  """The numbers of each thread's meetings."""
+
+  def __init__(self):
+    self.count = itertools.count()
+
+  def __next__(self):
+    return next(self.count)
+
+
+@pytest.fixture
+def in_each(monkeypatch):
+  """Runs `work(index)` in two processes, which are threads here; gives what each returned."""
+  mine, coordinator = threading.local(), Coordinator(2)
+  monkeypatch.setattr(processes, 'are_several', lambda: hasattr(mine, 'index'))
+  replaced = dict(
+    jax=types.SimpleNamespace(process_index=lambda: mine.index, process_count=lambda: 2),
+    distributed=types.SimpleNamespace(global_state=types.SimpleNamespace(client=coordinator)),
+    _MEETINGS=Counts(),
+  )
+  for name, value in replaced.items():
+    monkeypatch.setattr(processes, name, value)
+
+  def begin(index, work):
+    mine.index = index
+    return work(index)
+
+  def run(work):
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+      futures = [pool.submit(begin, index, work) for index in range(2)]
+      return [future.result(timeout=60) for future in futures]
+
+  run.coordinator = coordinator
+  return run
+
+
+@pytest.mark.parametrize(
+  'values', [(True, False), (False, True), ({'loss': 0.1 + 0.2}, {}), (None, {'step': 3})]
+)
+def test_all_get_the_value_of_the_first(in_each, values):
+  assert in_each(lambda index: processes.agree(values[index])) == [values[0]] * 2
+
+
+def test_a_number_that_is_none_is_agreed_on_too(in_each):
+  found = in_each(lambda index: processes.agree([float('nan'), float('inf')][index]))
+  assert all(np.isnan(found))
+
+
+def test_meetings_of_one_name_are_told_apart(in_each):
+  def work(index):
+    processes.agree(index)
+    processes.meet('here')
+    processes.meet('here')
+
+  in_each(work)
+  names = in_each.coordinator.names
+  assert len(names) == 2 * len(set(names)) == 6
+
+
+def saved(folder, *steps):
+  """Checkpoints of one array each, which is full of the step's number."""
+  for step in steps:
+    checkpoint.save(folder, step, {'x': np.full(3, step)}, notes={'of': step}, keep=9)
+
+
+def damage(folder, step):
+  path = next(path for path in (folder / str(step)).rglob('*') if path.is_file())
+  path.write_bytes(path.read_bytes() + b'!')
+
+
+@pytest.mark.parametrize('damaged_for', [0, 1])
+def test_the_first_process_decides_which_checkpoint_all_go_on_from(
+  tmp_path, in_each, monkeypatch, damaged_for
+):
+  """The folder is seen otherwise by the two: the newest step's file is damaged for one of them."""
+  saved(tmp_path / 'whole', 5, 6)
+  shutil.copytree(tmp_path / 'whole', tmp_path / 'damaged')
+  damage(tmp_path / 'damaged', 6)
+  monkeypatch.setattr(checkpoint.ocp, 'load', lambda path, abstract: pathlib.Path(path).name)
+
+  def restored(index):
+    folder = tmp_path / ('damaged' if index == damaged_for else 'whole')
+    return checkpoint.restore_newest(folder, {'x': np.zeros(3, int)})
+
+  step = 5 if damaged_for == 0 else 6
+  assert in_each(restored) == [(str(step), {'of': step})] * 2
+
+
+def test_a_checkpoint_that_the_first_refuses_all_refuse(tmp_path, in_each):
+  saved(tmp_path / '0', 5)
+  (tmp_path / '1').mkdir()
+  damage(tmp_path / '0', 5)
+
+  def refusal(index):
+    with pytest.raises(checkpoint.CheckpointError) as error:
+      checkpoint.restore_newest(tmp_path / str(index), {'x': np.zeros(3, int)})
+    return str(error.value)
+
+  first, second = in_each(refusal)
+  assert first == second
+  assert 'damaged, its sha256' in first
+
+
+def test_where_the_first_sees_no_checkpoint_all_start_anew(tmp_path, in_each):
+  saved(tmp_path / '1', 5)
+  template = {'x': np.zeros(3, int)}
+  found = in_each(lambda index: checkpoint.restore_newest(tmp_path / str(index), template))
+  assert found == [None, None]
+
+
+def test_all_compile_the_step_before_one_of_them_takes_it(in_each):
+  events = []
+
+  def work(index):
+    def compile_slowly():
+      time.sleep(0.1 * index)
+      events.append('compiled')
+
+    lowered = types.SimpleNamespace(compile=compile_slowly)
+    feed_lib.compile_together(types.SimpleNamespace(lower=lambda *_: lowered), [])
+    events.append('may be taken')
+
+  in_each(work)
+  assert events == ['compiled'] * 2 + ['may be taken'] * 2
+
+
+def test_a_store_is_finished_once_every_shard_was_written_by_one(in_each, monkeypatch):
+  written, count = [], 5
+  shards = [logit_manifest.Shard(i, i, i + 1) for i in range(count)]
+
+  def write(*arguments):
+    (shard,) = [each for each in arguments if isinstance(each, logit_manifest.Shard)]
+    time.sleep(0.05 * processes.index())
+    written.append((shard.index, processes.index()))
+
+  monkeypatch.setattr(predict.logit_store, 'missing_shards', lambda *_: shards)
+  monkeypatch.setattr(predict.logit_store, 'finish', lambda *_, **__: written.append('finished'))
+  monkeypatch.setattr(predict, '_store_shard', write)
+  split = dataset_lib.Split({'label': np.zeros(count, int)})
+  told = in_each(
+    lambda _: predict.to_store([], None, split, [(pathlib.Path(), None)], batch_size=1)
+  )
+  assert told == [None, None]
+  assert sorted(written[:-1]) == [(0, 0), (1, 1), (2, 0), (3, 1), (4, 0)]
+  assert written[-1] == 'finished'
+
+
+def test_a_stop_is_asked_for_poll_by_poll_and_stays(monkeypatch):
+  """jax.distributed chooses the poll, which it knows by its number."""
+  monkeypatch.setattr(
+    processes.multihost_utils, 'reached_preemption_sync_point', lambda poll: poll == 3
+  )
+  stop = processes.StopRequest()
+  assert [stop.requested for _ in range(5)] == [False, False, True, True, True]
+  assert stop.stopped('here').exit_code == 128 + signal.SIGTERM
 
 
 @pytest.mark.parametrize('numbers', [(2, 2), (2, -1)])

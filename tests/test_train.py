@@ -12,10 +12,12 @@ from shallow_jax import checkpoint
 from shallow_jax import data as data_lib
 from shallow_jax import defaults
 from shallow_jax import experiment
+from shallow_jax import feed as feed_lib
 from shallow_jax import metrics
 from shallow_jax import predict
 from shallow_jax import problem as problem_lib
 from shallow_jax import run_guard
+from shallow_jax import step as step_lib
 from shallow_jax import train
 from shallow_jax.data import dataset as dataset_lib
 
@@ -118,7 +120,7 @@ def test_steps_in_one_call_equal_single_steps(digits, tmp_path):
 
 def test_data_that_do_not_fit_on_the_device_give_the_same_result(digits, tmp_path, monkeypatch):
   resident = train.fit(make_problem(digits), tmp_path / 'resident')
-  monkeypatch.setattr(train, 'RESIDENT_BYTES', 0)
+  monkeypatch.setattr(feed_lib, 'RESIDENT_BYTES', 0)
   sent = train.fit(make_problem(digits), tmp_path / 'sent')
   assert_equal_trees(resident.variables, sent.variables)
 
@@ -216,12 +218,12 @@ def test_seeds_differ_and_one_seed_repeats(digits, tmp_path):
 
 
 def test_no_recompilation_for_another_seed_or_rate(digits, tmp_path):
-  train.compiled_step.cache_clear()
+  feed_lib.compiled_step.cache_clear()
   for i, rate in enumerate((0.01, 0.02, 0.02)):
     problem = make_problem(digits, seed=i, optimizer=dict(learning_rate=rate, warmup_steps=5))
     train.fit(problem, tmp_path / str(i))
-  assert train.compiled_step.cache_info().misses == 1
-  compiled = train.compiled_step_of(problem)
+  assert feed_lib.compiled_step.cache_info().misses == 1
+  compiled = feed_lib.compiled_step_of(problem)
   assert compiled._cache_size() == 1
 
 
@@ -278,22 +280,40 @@ def compiled_programs():
 def test_nothing_is_compiled_after_the_first_evaluations(
   digits, tmp_path, monkeypatch, compiled_programs, steps_per_call
 ):
-  train.compiled_step.cache_clear()
+  feed_lib.compiled_step.cache_clear()
   by_call = []
-  step = train.Feed.step
+  step = feed_lib.Feed.step
 
   def counted(*args):
     found = step(*args)
     by_call.append(len(compiled_programs))
     return found
 
-  monkeypatch.setattr(train.Feed, 'step', counted)
+  monkeypatch.setattr(feed_lib.Feed, 'step', counted)
   problem = make_problem(digits, steps_per_call=steps_per_call, num_steps=80)
   train.fit(problem, tmp_path)
   calls_until = 20 // steps_per_call  # an evaluation, which compiles what it needs
   assert by_call[0] > 0
   assert len(set(by_call[:calls_until])) == 1
   assert len(set(by_call[2 * calls_until :])) == 1
+
+
+def test_a_step_that_was_compiled_ahead_is_not_compiled_again(
+  digits, monkeypatch, compiled_programs
+):
+  problem = make_problem(digits)
+  layout = problem_lib.layout(problem.entry, problem.module)
+  feed_lib.compiled_step.cache_clear()
+  feed, state = feed_lib.Feed(problem, layout), layout.place(step_lib.fresh_state(problem))
+  count_at_meetings, before = [], len(compiled_programs)
+  monkeypatch.setattr(feed_lib.processes, 'are_several', lambda: True)
+  monkeypatch.setattr(
+    feed_lib.processes, 'meet', lambda name: count_at_meetings.append(len(compiled_programs))
+  )
+  for step in range(2):
+    state, _ = feed.step(state, 1.0, step)
+  assert count_at_meetings == [before + 1]
+  assert len(compiled_programs) == before + 1
 
 
 def test_a_batch_is_on_its_way_before_the_loss_of_the_one_before_is_waited_for(
@@ -310,7 +330,7 @@ def test_a_batch_is_on_its_way_before_the_loss_of_the_one_before_is_waited_for(
     events.append(f'loss of {step - 1}')
     return check(loss, step)
 
-  monkeypatch.setattr(train, 'RESIDENT_BYTES', 0)
+  monkeypatch.setattr(feed_lib, 'RESIDENT_BYTES', 0)
   monkeypatch.setattr(problem_lib, 'call_inputs', noted_inputs)
   monkeypatch.setattr(train, '_check_finite', noted_check)
   train.fit(make_problem(digits), tmp_path)

@@ -10,10 +10,12 @@ import pytest
 
 from shallow_jax import checkpoint
 from shallow_jax import defaults
+from shallow_jax import feed as feed_lib
 from shallow_jax import graph
 from shallow_jax import parallel
 from shallow_jax import pipeline
 from shallow_jax import run_guard
+from shallow_jax import step as step_lib
 from shallow_jax import train
 from shallow_jax import train_together
 
@@ -70,6 +72,20 @@ def test_each_seed_is_what_it_is_alone(digits, tmp_path, changes):
       for folder in (f'together/seed-{problem.seed}', f'alone-{problem.seed}')
     ]
     assert len(lines[0]) == len(lines[1]) == 4
+
+
+@pytest.mark.parametrize('still', [0, 1])
+def test_each_seed_takes_its_own_part_of_the_learning_rate(digits, still):
+  problems = problems_of(digits)
+  layout = parallel.member_layout(None, members=2, batch_size=40)
+  alone = [step_lib.fresh_state(problem) for problem in problems]
+  states = jax.tree.map(lambda *each: jnp.stack(each), *alone)
+  factors = [float(i != still) for i in range(2)]
+  states, _ = feed_lib.MembersFeed(problems, layout).step(states, factors, 0)
+  for i, before in enumerate(alone):
+    after = layout.members(states.variables['params'], 2)[i]
+    pairs = zip(jax.tree.leaves(before.variables['params']), jax.tree.leaves(after), strict=True)
+    assert all(np.array_equal(*pair) for pair in pairs) == (i == still)
 
 
 def test_a_stopped_group_goes_on_bit_for_bit(digits, tmp_path):

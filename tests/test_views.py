@@ -10,12 +10,14 @@ import pytest
 from shallow_jax import data as data_lib
 from shallow_jax import defaults
 from shallow_jax import experiment as experiment_lib
+from shallow_jax import feed as feed_lib
 from shallow_jax import graph
 from shallow_jax import logit_manifest
 from shallow_jax import logit_store
 from shallow_jax import models
 from shallow_jax import pipeline
 from shallow_jax import problem as problem_lib
+from shallow_jax import step as step_lib
 from shallow_jax import train
 from shallow_jax.data import dataset as dataset_lib
 from shallow_jax.data import images
@@ -126,7 +128,7 @@ def test_a_step_shows_the_pixels_that_its_targets_belong_to(experiment, caught, 
   views = np.arange(64) % VIEWS
   arrays = jax.device_put(dict(examples))
   row = dict(indices=jax.numpy.asarray(rows), views=jax.numpy.asarray(views))
-  batch = train.batch_of(arrays, row)
+  batch = step_lib.batch_of(arrays, row)
   target, label = batch.pop('target'), batch.pop('label')
   np.testing.assert_array_equal(label, examples['label'][rows])
   shown = {key: batch[key] for key in ('input', 'id', 'partner_input', 'partner_id')}
@@ -184,7 +186,7 @@ def test_examples_that_do_not_fit_on_the_device_come_with_their_partners(tmp_pat
     target_statistics=(np.zeros(10), np.ones(10)),
   )
   resident = train.fit(problem, tmp_path / 'resident')
-  monkeypatch.setattr(train, 'RESIDENT_BYTES', 0)
+  monkeypatch.setattr(feed_lib, 'RESIDENT_BYTES', 0)
   sent = train.fit(problem, tmp_path / 'sent')
   jax.tree.map(np.testing.assert_array_equal, resident.variables, sent.variables)
 

@@ -11,11 +11,12 @@ import numpy as np
 
 from launch.benchmarks import nets
 from shallow_jax import defaults
+from shallow_jax import feed as feed_lib
 from shallow_jax import host_memory
 from shallow_jax import models
 from shallow_jax import predict
 from shallow_jax import problem as problem_lib
-from shallow_jax import train
+from shallow_jax import step as step_lib
 from shallow_jax.data import dataset as dataset_lib
 
 Calls = dict[str, Callable[[int], None]]
@@ -113,7 +114,7 @@ def _notes(problem: problem_lib.Problem) -> dict[str, Any]:
 
 def _steps(problem: problem_lib.Problem) -> Callable[[int], None]:
   """The loop's own steps on examples that lie on the device."""
-  feed, state, step = train.Feed(problem), train.fresh_state(problem), 0
+  feed, state, step = feed_lib.Feed(problem), step_lib.fresh_state(problem), 0
 
   def call(count: int) -> None:
     nonlocal state, step
@@ -130,7 +131,7 @@ def _online_steps(
 ) -> Callable[[int], None]:
   """The same steps with the mean of the teachers' logits computed in each."""
   module = teachers[0].module
-  program = train.program(*train.program_arguments(problem))
+  program = step_lib.program(*step_lib.program_arguments(problem))
 
   def with_teachers(state: Any, weights: Any, resident: Any, row: Any) -> Any:
     batch = {name: resident[name][row['indices'][0]] for name in ('input', 'label')}
@@ -138,13 +139,13 @@ def _online_steps(
     batch['target'] = jnp.mean(jnp.stack(each), axis=0)[:, None]
     arrays = jax.tree.map(lambda array: array[None], batch)
     sent = {'arrays': arrays, 'views': row['views']}
-    return program(state, {}, None, sent, jnp.float32(LEARNING_RATE), train.dropout_key(problem))
+    return program(state, {}, None, sent, jnp.float32(LEARNING_RATE), step_lib.dropout_key(problem))
 
   compiled = jax.jit(with_teachers, donate_argnums=0)
   weights = [each.initial for each in teachers]
   resident = jax.device_put(dict(problem.examples))
   positions = np.arange(problem.entry['batch_size'])
-  state, step = train.fresh_state(problem), 0
+  state, step = step_lib.fresh_state(problem), 0
 
   def call(count: int) -> None:
     nonlocal state, step
@@ -189,12 +190,12 @@ def _products(problem: problem_lib.Problem) -> Callable[[int], None]:
 
 def _step_program(problem: problem_lib.Problem) -> Any:
   """The jaxpr of a step."""
-  program = train.program(*train.program_arguments(problem))
+  program = step_lib.program(*step_lib.program_arguments(problem))
   positions = np.arange(problem.entry['batch_size'])
   row = problem_lib.call_inputs(problem, 0, positions, sent=False)
-  arguments = (train.fresh_state(problem), {}, dict(problem.examples), row)
+  arguments = (step_lib.fresh_state(problem), {}, dict(problem.examples), row)
   traced = jax.make_jaxpr(program)
-  return traced(*arguments, jnp.float32(1), train.dropout_key(problem)).jaxpr
+  return traced(*arguments, jnp.float32(1), step_lib.dropout_key(problem)).jaxpr
 
 
 def _equations(jaxpr: Any) -> Iterator[Any]:

@@ -15,6 +15,7 @@ from shallow_jax.speech import context
 from shallow_jax.speech import recognition as recognition_lib
 
 Arrays = dict[str, np.ndarray]
+Gather = Callable[[Any, Any], Any]
 Inputs = Callable[[Mapping[str, jax.Array], Mapping[str, jax.Array], jax.Array | None], jax.Array]
 
 DataError = errors.DataError
@@ -182,39 +183,43 @@ def carve_validation(train: Split, num_validation: int, *, seed: int) -> dict[st
   return {'train': splits['train'], 'validation': splits['validation']}
 
 
+def rows(array: np.ndarray | jax.Array, indices: np.ndarray | jax.Array) -> Any:
+  """Return the rows at `indices`: NumPy on the host, jnp in a compiled step."""
+  if isinstance(array, jax.Array) or isinstance(indices, jax.Array):
+    # indices from `order` are in bounds; the default mode would add a mask over every pixel
+    return jnp.take(array, indices, axis=0, mode='clip')
+  return array[indices]
+
+
 def take(
-  arrays: Mapping[str, np.ndarray | jax.Array], indices: np.ndarray | jax.Array
+  arrays: Mapping[str, np.ndarray | jax.Array],
+  indices: np.ndarray | jax.Array,
+  gather: Gather = rows,
 ) -> dict[str, Any]:
-  """Return the rows at `indices` of every array: NumPy on the host, jnp in a compiled step."""
-  return {name: _rows(array, indices) for name, array in arrays.items()}
+  """Return the rows at `indices` of every array, as `gather(array, indices)` finds them."""
+  return {name: gather(array, indices) for name, array in arrays.items()}
 
 
 def take_views(
   arrays: Mapping[str, np.ndarray | jax.Array],
   indices: np.ndarray | jax.Array,
   views: np.ndarray | jax.Array,
+  gather: Gather = rows,
 ) -> dict[str, Any]:
   """Return what `take` does, and of examples with partners theirs in these views [batch].
 
   `partner_offset` gives way to the partners' 'partner_input' and 'partner_id'. Of speech 'input' is
   the 15 frames around each, [batch, 15, 123], for which 'before' and 'after' give way.
   """
-  batch = take(arrays, indices)
+  batch = take(arrays, indices, gather)
   if 'before' in batch:
-    rows = context.window(indices, batch.pop('before'), batch.pop('after'))
-    batch['input'] = _rows(arrays['input'], rows)
+    frames = context.window(indices, batch.pop('before'), batch.pop('after'))
+    batch['input'] = gather(arrays['input'], frames)
   if 'partner_offset' in batch:
     offsets = batch.pop('partner_offset')[np.arange(len(indices)), views]
-    partners = take({name: arrays[name] for name in ('input', 'id')}, indices + offsets)
+    partners = take({name: arrays[name] for name in ('input', 'id')}, indices + offsets, gather)
     batch |= {f'partner_{name}': array for name, array in partners.items()}
   return batch
-
-
-def _rows(array: np.ndarray | jax.Array, indices: np.ndarray | jax.Array) -> Any:
-  if isinstance(array, jax.Array) or isinstance(indices, jax.Array):
-    # indices from `order` are in bounds; the default mode would add a mask over every pixel
-    return jnp.take(array, indices, axis=0, mode='clip')
-  return array[indices]
 
 
 def order(

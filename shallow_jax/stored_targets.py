@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from shallow_jax import logit_store
+from shallow_jax import mapped_logits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,7 +21,7 @@ class StoredTargets:
     stores: logits [views, examples, classes], one set of examples after the other.
   """
 
-  stores: tuple[np.ndarray | logit_store.MappedLogits, ...]
+  stores: tuple[np.ndarray | mapped_logits.MappedLogits, ...]
 
   @property
   def shape(self) -> tuple[int, int, int]:

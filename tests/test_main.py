@@ -94,6 +94,7 @@ def test_run_stop_continue_report_and_verify(tmp_path):
     command, stderr=subprocess.PIPE, text=True, env=os.environ | {'PYTHONPATH': str(ROOT)}
   )
   while not (workdir / 'cnn' / 'seed-0').exists():
+    assert process.poll() is None, process.stderr.read()
     time.sleep(0.1)
   second = shallow_jax(DIGITS, f'--workdir={workdir}')
   assert second.returncode == 1

@@ -5,12 +5,13 @@
 
 Parts, each a flag value of `--parts`:
   students   a student's step at the sizes of the paper, beside the bare products in it (the
-             roofline, in the same process) and beside PyTorch and Keras, if installed
-             (pip install -e '.[peers]')
+             roofline, in the same process) and beside PyTorch, torchdistill and Keras, if
+             installed (pip install -e '.[peers]')
   teacher    the teacher CNN's step and its logits, beside PyTorch's, one core each
   epochs     a student's epoch with stored logits beside the same with the teacher in every step
   store      write, verify and random reads, beside raw files and a store of top-k records
   costs      a student's step against width, rank, batch and data
+  memory     bytes of the widest student on each of four devices that share its hidden units
   start      from the command to the first step, with a cold and a warm compile cache
 
 Every contender runs in a process of its own, as its users run it; they are timed in turn, round by
@@ -43,9 +44,10 @@ from shallow_jax import storage
 _OURS = 'launch.benchmarks.ours'
 _TORCH = 'launch.benchmarks.torch_peer'
 _KERAS = 'launch.benchmarks.keras_peer'
+_TORCHDISTILL = 'launch.benchmarks.torchdistill_peer'
 
-_ROUNDS = flags.DEFINE_integer('rounds', 5, 'of all that is compared')
-_SECONDS = flags.DEFINE_float('seconds', 1.0, 'that a turn takes, at least one unit of work')
+_ROUNDS = flags.DEFINE_integer('rounds', 9, 'of all that is compared')
+_SECONDS = flags.DEFINE_float('seconds', 0.5, 'that a turn takes, at least one unit of work')
 _BATCH = flags.DEFINE_integer('batch_size', 128, 'of a step')
 _STUDENTS = flags.DEFINE_list('students', [*nets.STUDENTS], 'of nets.py')
 _OUTPUT = flags.DEFINE_string('output', '', 'a JSON file, which is added to; empty: only print')
@@ -68,6 +70,7 @@ def _student(name: str, net: nets.Net) -> dict[str, Any]:
   contenders = {
     'ours': (f'{_OURS}:student', arguments),
     'pytorch': (f'{_TORCH}:student', arguments),
+    'torchdistill': (f'{_TORCHDISTILL}:student', arguments),
   }
   if net['model']['name'] == 'shallow':
     contenders['keras'] = (f'{_KERAS}:student', arguments)
@@ -76,6 +79,7 @@ def _student(name: str, net: nets.Net) -> dict[str, Any]:
     'of the roofline': ('ours products', 'ours step', 'wall'),
     'times PyTorch, CPU time': ('pytorch eager', 'ours step', 'cpu'),
     'times PyTorch compiled, CPU time': ('pytorch compiled', 'ours step', 'cpu'),
+    'times torchdistill, CPU time': ('torchdistill box', 'ours step', 'cpu'),
     "times Keras' Distiller, CPU time": ('keras distiller', 'ours step', 'cpu'),
   }
   return _show(name, found, wanted)
@@ -150,6 +154,17 @@ def _cost(net: nets.Net, batch_size: int, num_examples: int = 0) -> dict[str, An
   return found
 
 
+def memory() -> dict[str, Any]:
+  """Bytes of weights and momentum on each of four virtual devices, for the widest student."""
+  arguments = dict(net=nets.STUDENTS['1845-250L-400k'], batch_size=_BATCH.value)
+  contenders = {'ours': (f'{_OURS}:memory', arguments)}
+  with rounds.workers(contenders, devices=4) as running:
+    found = running['ours'].notes
+  for model, count in found['bytes'].items():
+    print(f'1845-250L-400k, parallel.model={model}: {count / 1e6:,.0f} MB a device', flush=True)
+  return found
+
+
 def start() -> dict[str, Any]:
   """Seconds of the whole command for one step on digits, its evaluation and its checkpoint."""
   found: dict[str, list[float]] = {'cold': [], 'warm': []}
@@ -170,7 +185,7 @@ def start() -> dict[str, Any]:
 
 
 PARTS: Mapping[str, Callable[[], dict[str, Any]]] = {
-  each.__name__: each for each in (students, teacher, epochs, store, costs, start)
+  each.__name__: each for each in (students, teacher, epochs, store, costs, memory, start)
 }
 _PARTS = flags.DEFINE_list('parts', [*PARTS], 'what to measure')
 

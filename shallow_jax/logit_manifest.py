@@ -4,7 +4,7 @@ Spec and Shard are the plan, known before the first logit; a Record is what was 
 when it was written, a Manifest all of them. logit_store writes them, and the logits.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import functools
 import math
@@ -267,8 +267,17 @@ def check_spec(found: Spec, wanted: Spec, folder: pathlib.Path) -> None:
   check(not lines, f'{folder}: the logits of another run: {"; ".join(lines)}')
 
 
-def damage(folder: pathlib.Path, spec: Spec, shard: Shard, record: Record) -> str:
-  """Return what is wrong with a shard's file, empty if it is the one that was noted."""
+def damage(
+  folder: pathlib.Path,
+  spec: Spec,
+  shard: Shard,
+  record: Record,
+  look: Callable[[memoryview], object] = lambda block: None,
+) -> str:
+  """Return what is wrong with a shard's file, empty if it is the one that was noted.
+
+  `look` is shown the file's blocks, the header among them, as they are hashed.
+  """
   path = folder / spec.file_name(shard)
   if not os.path.lexists(path):
     return f'{path.name} is missing'
@@ -277,6 +286,6 @@ def damage(folder: pathlib.Path, spec: Spec, shard: Shard, record: Record) -> st
     return f'{path.name} is not a regular file (a link or a folder)'
   if found.st_size != size:
     return f'{path.name} has {found.st_size:,} bytes instead of {size:,}'
-  if storage.sha256_file(path) != record.sha256:
+  if storage.sha256_file(path, look) != record.sha256:
     return f'{path.name} has another sha256 than when it was written'
   return ''

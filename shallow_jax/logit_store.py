@@ -11,11 +11,10 @@ was at.
   store = logit_store.load(folder, expect=spec)
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 import concurrent.futures
 import dataclasses
 import hashlib
-import io
 import math
 import os
 import pathlib
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
 MEMORY_LIMIT_BYTES = 4 << 30  # larger stores stay on disk, mapped
 
 _BLOCK_ROWS = 65_536  # rows looked at in one go
-_BLOCK_BYTES = 1 << 18  # of a file that is looked through: they stay in the cache
 _NUM_NAMED = 8  # shards, rows or classes that a message names at most
 
 
@@ -239,35 +237,41 @@ def verify(folder: str | os.PathLike[str]) -> logit_manifest.Manifest:
   spec = manifest.spec
 
   def check(record: logit_manifest.Record, shard: logit_manifest.Shard) -> None:
-    damage = logit_manifest.damage(folder, spec, shard, record)
+    soundness = _Soundness(spec)
+    damage = logit_manifest.damage(folder, spec, shard, record, soundness)
     logit_manifest.check(not damage, f'{folder}: {damage}')
-    _check_array(folder / record.file, spec, shard)
+    _check_array(folder / record.file, spec, shard, soundness)
 
-  with concurrent.futures.ThreadPoolExecutor() as threads:  # hashing lets go of Python's lock
+  with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as threads:  # hashing frees the lock
     for _ in threads.map(check, manifest.shards, spec.shards()):
       pass  # the first damaged file raises
   return manifest
 
 
+class _Soundness:
+  """Looks at a file's blocks while they are in the cache: are its header and all logits sound?"""
+
+  def __init__(self, spec: logit_manifest.Spec) -> None:
+    self._dtype = spec.file_dtype
+    self.header = b''
+    self.all_finite = True
+
+  def __call__(self, block: memoryview) -> None:
+    if not self.header:
+      self.header = bytes(block[: logit_manifest.HEADER_BYTES])
+      block = block[logit_manifest.HEADER_BYTES :]
+    self.all_finite &= bool(np.isfinite(np.frombuffer(block, self._dtype)).all())
+
+
 def _check_array(
-  path: pathlib.Path, spec: logit_manifest.Spec, shard: logit_manifest.Shard
+  path: pathlib.Path, spec: logit_manifest.Spec, shard: logit_manifest.Shard, found: _Soundness
 ) -> None:
   """Refuse a file that is not a finite array, whatever its hash: somebody may have written both."""
-  with open(path, 'rb', buffering=0) as file:
-    # Compared, not interpreted: no header makes NumPy unpickle an object.
-    same = file.read(logit_manifest.HEADER_BYTES) == spec.header(shard)
-    message = f'{path} is not a .npy file of {spec.dtype} {list(spec.shape(shard))}'
-    logit_manifest.check(same, message)
-    is_finite = all(np.isfinite(block).all() for block in _blocks(file, spec.file_dtype))
-  if not is_finite:
+  # Compared, not interpreted: no header makes NumPy unpickle an object.
+  same = found.header == spec.header(shard)
+  logit_manifest.check(same, f'{path} is not a .npy file of {spec.dtype} {list(spec.shape(shard))}')
+  if not found.all_finite:
     _check_finite(_mapped_shard(path, spec, shard), shard.start, path)
-
-
-def _blocks(file: io.FileIO, dtype: np.dtype) -> Iterator[np.ndarray]:
-  """The numbers in the rest of a file, read: faster than mapped, where they are looked at once."""
-  block = bytearray(_BLOCK_BYTES)
-  while size := file.readinto(block):
-    yield np.frombuffer(block, dtype, size // dtype.itemsize)
 
 
 def _mapped(folder: pathlib.Path, spec: logit_manifest.Spec) -> mapped_logits.MappedLogits:

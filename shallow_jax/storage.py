@@ -27,6 +27,7 @@ SEAL = 'sha256'  # the key of a sealed JSON file that holds the hash of all its 
 _PARTIAL = re.compile(r'\..*\.[0-9a-f]{16}\.partial')
 _LONGEST_SHOWN = 80  # characters of a value in a message; a sha256 in quotes has 66
 _ABSENT = object()
+_BLOCK_BYTES = 1 << 18  # of a file that is hashed: they stay in the cache
 
 
 class StorageError(RuntimeError):
@@ -252,13 +253,19 @@ def sha256_json(value: Any) -> str:
   return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
-def sha256_file(path: str | os.PathLike[str]) -> str:
-  """Return the hash of a file, read as a stream."""
+def sha256_file(
+  path: str | os.PathLike[str], look: Callable[[memoryview], object] = lambda block: None
+) -> str:
+  """Return the hash of a file, read as a stream; `look` is shown every block of it, in order."""
+  digest, block = hashlib.sha256(), memoryview(bytearray(_BLOCK_BYTES))
   try:
-    with open(path, 'rb') as file:
-      return hashlib.file_digest(file, 'sha256').hexdigest()
+    with open(path, 'rb', buffering=0) as file:
+      while size := file.readinto(block):
+        digest.update(block[:size])
+        look(block[:size])
   except OSError as error:
     raise StorageError(f'{path}: could not be read: {error.strerror}') from error
+  return digest.hexdigest()
 
 
 def sha256_arrays(arrays: Mapping[str, Any]) -> str:

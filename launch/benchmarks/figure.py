@@ -14,6 +14,7 @@ _CONTENDERS = {  # of a step: label, colour
   'ours products': ('its bare products (roofline)', '#a3a3a3'),
   'pytorch eager': ('PyTorch', '#D55E00'),
   'pytorch compiled': ('PyTorch, compiled', '#E69F00'),
+  'torchdistill box': ('torchdistill', '#CC79A7'),
   'keras distiller': ("Keras' Distiller on JAX", '#009E73'),
 }
 _COSTS = {

@@ -14,6 +14,7 @@ from shallow_jax import defaults
 from shallow_jax import feed as feed_lib
 from shallow_jax import host_memory
 from shallow_jax import models
+from shallow_jax import parallel
 from shallow_jax import predict
 from shallow_jax import problem as problem_lib
 from shallow_jax import step as step_lib
@@ -56,6 +57,18 @@ def epoch(
   ]
   calls = {'stored': _steps(problem), 'online': _online_steps(problem, teachers)}
   return _notes(problem), {**calls, 'sweep': _sweep(teachers, batch_size)}
+
+
+def memory(net: nets.Net, batch_size: int) -> tuple[dict[str, Any], Calls]:
+  """The bytes of a student's weights and momentum on a device, by how many share its hidden units."""
+  problem = _problem(net, batch_size, batch_size, 'logit_l2')
+  found = {}
+  for model in (1, 2, 4):
+    settings = {'compile': 'jit', 'model': model}
+    layout = problem_lib.layout(problem.entry, problem.module, settings)
+    held = parallel.bytes_by_device(layout.place(step_lib.fresh_state(problem)))
+    found[model] = max(held.values())
+  return {'devices': jax.device_count(), 'bytes': found}, {}
 
 
 def _problem(

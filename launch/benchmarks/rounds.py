@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import contextlib
 import dataclasses
 import json
+import os
 import pathlib
 import statistics
 import subprocess
@@ -32,14 +33,19 @@ class Worker:
 
 @contextlib.contextmanager
 def workers(
-  contenders: Mapping[str, tuple[str, Mapping[str, Any]]], *, cores: int = 0
+  contenders: Mapping[str, tuple[str, Mapping[str, Any]]], *, cores: int = 0, devices: int = 0
 ) -> Iterator[dict[str, Worker]]:
   """Starts contenders, given as a function's name and its arguments, one after the other.
 
   Args:
     contenders: by name; see worker.py.
     cores: that each may use; 0: all.
+    devices: virtual CPU devices that each has; 0: the machine's own.
   """
+  environment = dict(os.environ)
+  if devices:
+    flags = f'--xla_force_host_platform_device_count={devices}'
+    environment |= {'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': flags}
   with contextlib.ExitStack() as stack:
     started = {}
     for name, (function, arguments) in contenders.items():
@@ -47,6 +53,7 @@ def workers(
       process = subprocess.Popen(
         [*command, json.dumps(arguments)],
         cwd=REPOSITORY,
+        env=environment,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

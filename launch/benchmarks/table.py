@@ -9,6 +9,7 @@ _STEP_RATIOS = {
   'of the roofline': 'of the roofline',
   'times PyTorch, CPU time': '× PyTorch',
   'times PyTorch compiled, CPU time': '× compiled',
+  'times torchdistill, CPU time': '× torchdistill',
   "times Keras' Distiller, CPU time": '× Keras',
 }
 _TEACHER_RATIOS = {

@@ -39,7 +39,7 @@ def _steps(
 ) -> Callable[[int], None]:
   module = build(net)
   optimizer = torch.optim.SGD(module.parameters(), lr=_LEARNING_RATE, momentum=0.9)
-  inputs, labels, targets = _examples(net, 10 * batch_size)
+  inputs, labels, targets = examples(net, 10 * batch_size)
 
   def objective(x: torch.Tensor, label: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     return loss(module(x), label, target)
@@ -59,7 +59,7 @@ def _steps(
 
 def _sweep(net: nets.Net, batch_size: int) -> Callable[[int], None]:
   module = build(net).eval()
-  inputs, _, _ = _examples(net, batch_size)
+  inputs, _, _ = examples(net, batch_size)
 
   def call(count: int) -> None:
     with torch.inference_mode():
@@ -102,7 +102,8 @@ def _pooled(side: int) -> int:
   return (side - 3) // 2 + 1
 
 
-def _examples(net: nets.Net, count: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def examples(net: nets.Net, count: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+  """Inputs, labels and targets, drawn by chance."""
   *sides, channels = net['input_shape']
   shape = (channels, *sides) if len(net['input_shape']) == 3 else tuple(net['input_shape'])
   labels = torch.randint(net['num_classes'], (count,))

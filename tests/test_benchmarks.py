@@ -10,8 +10,10 @@ import pytest
 from launch.benchmarks import nets
 from launch.benchmarks import ours
 from launch.benchmarks import rounds
+from launch.benchmarks import table
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
+RESULTS = REPOSITORY / 'configs' / 'results' / 'benchmarks'
 BATCH = 8
 
 
@@ -19,7 +21,7 @@ def test_a_students_step_is_counted_as_its_products_by_hand():
   pixels, rank, hidden, classes = 3072, 40, 2000, 10
   notes, _ = ours.student(nets.image_student(hidden, rank), BATCH)
   forward = pixels * rank + rank * hidden + hidden * classes
-  backward = 2 * forward - pixels * rank  # the input has no gradient
+  backward = 2 * forward - pixels * rank + hidden  # none of the input; that of the biases
   assert notes['gflop'] == pytest.approx(2e-9 * BATCH * (forward + backward))
   assert notes['architecture'] == '40L-2k'
 
@@ -64,6 +66,24 @@ def test_a_ratio_is_of_medians_and_its_range_of_rounds():
   }
   found = rounds.ratio(times, 'slow', 'fast', 'wall')
   assert found == {'ratio': 2.0, 'least': 1.0, 'greatest': 3.0}
+
+
+def test_the_tables_of_the_readme_are_those_of_the_published_run():
+  found = json.loads((RESULTS / 'benchmark.json').read_text())
+  page = (REPOSITORY / 'README.md').read_text()
+  shown = page.partition(table.BEGIN)[2].partition(table.END)[0].strip()
+  assert shown == table.markdown(found)
+  assert found['students']['provenance']['command'] in page
+
+
+def test_the_tables_are_written_between_their_lines(tmp_path):
+  page = tmp_path / 'page.md'
+  page.write_text(f'before\n{table.BEGIN}\nold\n{table.END}\nafter\n')
+  table.main(str(RESULTS / 'benchmark.json'), str(page))
+  text = page.read_text()
+  assert text.startswith(f'before\n{table.BEGIN}\n| ')
+  assert text.endswith(f'|\n{table.END}\nafter\n')
+  assert 'old' not in text
 
 
 @pytest.mark.slow

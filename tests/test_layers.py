@@ -85,3 +85,21 @@ def test_conv_in_bfloat16():
   params, x, weight = jax.tree.map(lambda a: a.astype(jnp.bfloat16), conv_case(3, 3))
   values, gradients = values_and_gradients(layers.Conv(4, 3).apply, params, x, weight=weight)
   chex.assert_trees_all_equal_shapes_and_dtypes((values, gradients), (weight, (params, x)))
+
+
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
+def test_a_bias_has_the_gradient_of_a_sum_over_examples(dtype):
+  x, weights = (jax.random.normal(jax.random.key(i), (6, 5), dtype) for i in range(2))
+  bias = jax.random.normal(jax.random.key(2), (5,), dtype)
+
+  def weighted(x, bias):
+    return jnp.sum(weights * layers.add_bias(x, bias))
+
+  np.testing.assert_array_equal(layers.add_bias(x, bias), x + bias[None, :])
+  x_gradient, bias_gradient = jax.grad(weighted, (0, 1))(x, bias)
+  np.testing.assert_array_equal(x_gradient, weights)
+  exact = np.asarray(weights, np.float64).sum(axis=0)
+  assert bias_gradient.dtype == bias.dtype
+  np.testing.assert_allclose(
+    bias_gradient.astype('float32'), exact, rtol=1e-6 if dtype == 'float32' else 1e-2
+  )

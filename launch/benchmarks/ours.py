@@ -60,7 +60,7 @@ def epoch(
 
 
 def memory(net: nets.Net, batch_size: int) -> tuple[dict[str, Any], Calls]:
-  """The bytes of a student's weights and momentum on a device, by how many share its hidden units."""
+  """The bytes of a student's weights and momentum on a device that shares its hidden units."""
   problem = _problem(net, batch_size, batch_size, 'logit_l2')
   found = {}
   for model in (1, 2, 4):

@@ -1,9 +1,19 @@
-"""What launch/benchmark.py found, as the tables of the README."""
+"""What launch/benchmark.py found, as the tables of the README.
+
+  python -m launch.benchmarks.table configs/results/benchmarks/benchmark.json README.md
+
+writes them between the two lines that BEGIN and END are; a test fails when they drift apart.
+"""
 
 from collections.abc import Mapping, Sequence
+import json
+import pathlib
+import sys
 from typing import Any
 
 Found = Mapping[str, Any]
+
+BEGIN, END = '<!-- benchmark:begin -->', '<!-- benchmark:end -->'
 
 _STEP_RATIOS = {
   'of the roofline': 'of the roofline',
@@ -25,6 +35,15 @@ _STORE_RATIOS = {
   'write, of raw files': 'write, hash and sync, beside numpy.save and sync',
   'write, times top-k records': 'write, beside top-k records',
 }
+
+
+def main(source: str, page: str) -> None:
+  """Rewrites the tables of a page."""
+  path = pathlib.Path(page)
+  before, _, rest = path.read_text().partition(f'{BEGIN}\n')
+  _, _, after = rest.partition(f'\n{END}')
+  tables = markdown(json.loads(pathlib.Path(source).read_text()))
+  path.write_text(f'{before}{BEGIN}\n{tables}\n{END}{after}')
 
 
 def markdown(found: Found) -> str:
@@ -69,3 +88,7 @@ def _ratio(found: Found | None) -> str:
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
   lines = [head, ['---', *['--:'] * (len(head) - 1)], *rows]
   return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
+
+
+if __name__ == '__main__':
+  main(*sys.argv[1:])

@@ -122,7 +122,31 @@ class LowRankDense(nn.Module):
     if self.batch_norm:
       tenth = nn.initializers.constant(0.1)
       x = batch_norm(train=train, scale_init=tenth, name='normalization')(x)
-    return hidden_units(self, x) @ u + bias[None, :]
+    return add_bias(hidden_units(self, x) @ u, bias)
+
+
+@jax.custom_vjp
+def add_bias(x: jax.Array, bias: jax.Array) -> jax.Array:
+  """x [batch, features] + bias [features], whose gradient is computed as a product with ones.
+
+  A sum over examples takes XLA longer on CPU: a step of 1845-250L-50k takes 172 instead of 254 ms
+  of CPU time (batch 128, 2 cores).
+  """
+  return x + bias[None, :]
+
+
+def _add_bias_forward(x: jax.Array, bias: jax.Array) -> tuple[jax.Array, None]:
+  return add_bias(x, bias), None
+
+
+def _add_bias_backward(saved: None, gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
+  del saved
+  ones = jnp.ones(len(gradient), gradient.dtype)
+  summed = jnp.dot(ones, gradient, preferred_element_type=jnp.float32)
+  return gradient, summed.astype(gradient.dtype)
+
+
+add_bias.defvjp(_add_bias_forward, _add_bias_backward)
 
 
 def merge_bottleneck(params: Params, batch_stats: Params | None = None) -> dict[str, Any]:

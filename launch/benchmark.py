@@ -19,7 +19,7 @@ round. Times are medians over the rounds; a ratio's range is that of the single 
 that of all threads. What an experiment's trainings take: benchmark_experiment.py.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 import json
 import os
 import pathlib
@@ -166,7 +166,7 @@ def memory() -> dict[str, Any]:
 
 
 def start() -> dict[str, Any]:
-  """Seconds of the whole command for one step on digits, its evaluation and its checkpoint."""
+  """Seconds from the command to the end of the first step on digits, its evaluation included."""
   found: dict[str, list[float]] = {'cold': [], 'warm': []}
   with tempfile.TemporaryDirectory() as folder:
     cache = {'XDG_CACHE_HOME': f'{folder}/cache'}
@@ -175,13 +175,28 @@ def start() -> dict[str, Any]:
       command = [sys.executable, '-m', 'shallow_jax.main', '--config=configs/digits.py:smoke']
       command += [f'--workdir={workdir}', '--only=cnn', '--stage=train']
       command += [f'--config.networks.cnn.{key}=1' for key in ('seeds', 'num_steps')]
-      started = time.perf_counter()
-      subprocess.run(
-        command, check=True, env=os.environ | cache, cwd=rounds.REPOSITORY, capture_output=True
-      )
-      found[kind].append(time.perf_counter() - started)
+      found[kind].append(_seconds_until('step 1 of 1', command, os.environ | cache))
   print('start:', {kind: [round(each, 1) for each in times] for kind, times in found.items()})
   return {'seconds': found}
+
+
+def _seconds_until(text: str, command: Sequence[str], environment: Mapping[str, str]) -> float:
+  started, seconds = time.perf_counter(), float('nan')
+  with subprocess.Popen(
+    command,
+    env=dict(environment),
+    cwd=rounds.REPOSITORY,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
+    text=True,
+  ) as process:
+    assert process.stdout is not None
+    for line in process.stdout:
+      if text in line:
+        seconds = time.perf_counter() - started
+  if process.returncode:
+    raise RuntimeError(f'{command} ended with code {process.returncode}')
+  return seconds
 
 
 PARTS: Mapping[str, Callable[[], dict[str, Any]]] = {

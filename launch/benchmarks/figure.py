@@ -5,6 +5,7 @@ from typing import Any
 
 from matplotlib import axes as axes_lib
 
+from launch.benchmarks import nets
 from shallow_jax import plotting
 
 Found = Mapping[str, Any]
@@ -48,6 +49,7 @@ def draw(found: Found) -> bytes:
 
 def _students(axes: axes_lib.Axes, found: Found) -> None:
   """Bars of CPU time, in times of ours."""
+  found = {name: found[name] for name in nets.STUDENTS if name in found}
   present = [each for each in _CONTENDERS if any(each in net['times'] for net in found.values())]
   height = 0.8 / len(present)
   for i, contender in enumerate(present):
@@ -77,8 +79,8 @@ def _epochs(axes: axes_lib.Axes, found: Found) -> None:
 
 
 def _cost(axes: axes_lib.Axes, name: str, found: Found) -> None:
-  sizes = [int(size) for size in found]
-  times = [each['times']['ours step']['wall_ms'] for each in found.values()]
+  by_size = sorted((int(size), each['times']['ours step']) for size, each in found.items())
+  sizes, times = [size for size, _ in by_size], [step['wall_ms'] for _, step in by_size]
   ranked = [pair for pair in zip(sizes, times, strict=True) if pair[0]]
   color, marker = plotting.SERIES[0]
   axes.loglog(*zip(*ranked, strict=True), color=color, marker=marker)

@@ -11,6 +11,8 @@ import pathlib
 import sys
 from typing import Any
 
+from launch.benchmarks import nets
+
 Found = Mapping[str, Any]
 
 BEGIN, END = '<!-- benchmark:begin -->', '<!-- benchmark:end -->'
@@ -48,14 +50,16 @@ def main(source: str, page: str) -> None:
 
 def markdown(found: Found) -> str:
   """The tables of steps, of epochs and of the store."""
-  steps = {**found['students']['found'], 'the teacher, one core': found['teacher']['found']}
+  students = found['students']['found']
+  steps = {name: students[name] for name in nets.STUDENTS if name in students}
+  steps['the teacher, one core'] = found['teacher']['found']
   return '\n\n'.join([_steps(steps), _epochs(found['epochs']['found']), _store(found['store'])])
 
 
-def _steps(nets: Found) -> str:
+def _steps(found: Found) -> str:
   head = ("a net's step, 128 examples", 'ms', 'CPU ms', 'GFLOP/s', *_STEP_RATIOS.values())
   rows = []
-  for name, net in nets.items():
+  for name, net in found.items():
     labels = _TEACHER_RATIOS if 'step, of the roofline' in net['ratios'] else _STEP_RATIOS
     times = net['times']['ours step']
     rate = 1e3 * net['notes']['ours']['gflop'] / times['wall_ms']

@@ -21,10 +21,11 @@ def main(function: str, cores: str, arguments: str) -> None:
     os.sched_setaffinity(0, set(range(int(cores))))  # before a library counts the cores
   module, _, name = function.partition(':')
   try:
-    notes, calls = getattr(importlib.import_module(module), name)(**json.loads(arguments))
-  except ImportError as error:
+    contender = importlib.import_module(module)
+  except (ImportError, RuntimeError) as error:  # not installed, or not in a version that fits
     print(json.dumps({'missing': str(error)}), file=answers, flush=True)
     return
+  notes, calls = getattr(contender, name)(**json.loads(arguments))
   print(json.dumps({'notes': notes, 'calls': [*calls]}), file=answers, flush=True)
   for line in sys.stdin:
     call, count = line.split()

@@ -129,7 +129,7 @@ def _loops_step(problem: problem_lib.Problem) -> tuple[Callable[[], Any], int]:
 
   def call() -> Any:
     nonlocal state, step
-    state, loss = feed.step(state, jnp.float32(1), step)
+    state, loss = feed.step(state, 1.0, step)
     step += problem.entry['steps_per_call']
     return loss
 

@@ -70,9 +70,9 @@ def test_a_dry_run_prints_what_would_run(local, capsys, monkeypatch):
   monkeypatch.delenv('PYTHONPATH', raising=False)
   arguments = ['--num-processes=2', '--devices-per-process=4', '--dry-run', '--']
   assert local.main([*arguments, '--config=configs/digits.py', '--workdir=runs/a']) == 0
-  repository, python = PATH.parents[1], shlex.quote(sys.executable)
+  path, python = shlex.quote(f'PYTHONPATH={PATH.parents[1]}'), shlex.quote(sys.executable)
   assert capsys.readouterr().out.splitlines() == [
-    f'env PYTHONPATH={repository} JAX_PLATFORMS=cpu '
+    f'env {path} JAX_PLATFORMS=cpu '
     'XLA_FLAGS=--xla_force_host_platform_device_count=4 '
     f'{python} -m shallow_jax.main --config=configs/digits.py --workdir=runs/a '
     f'--coordinator_address=127.0.0.1:1234 --num_processes=2 --process_id={i}'

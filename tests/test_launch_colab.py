@@ -261,7 +261,7 @@ def test_it_runs_from_start_to_end(tmp_path, cifar_folder, monkeypatch):
     monkeypatch.setenv(name, 'http://127.0.0.1:9')  # nobody listens there
   monkeypatch.setenv('PIP_NO_INDEX', '1')
   monkeypatch.setenv('JAX_PLATFORMS', 'cpu')
-  monkeypatch.setenv('PYTHONPATH', f'{launch_scripts.ROOT}{os.pathsep}{os.environ["PYTHONPATH"]}')
+  monkeypatch.setenv('PYTHONPATH', str(launch_scripts.ROOT), prepend=os.pathsep)
   notebook = copy.deepcopy(NOTEBOOK)
   changed = f"""
 WORKDIR = {str(tmp_path / 'a drive')!r}

@@ -124,7 +124,7 @@ def _problem(entry: Mapping[str, Any], dataset: dataset_lib.Dataset) -> problem_
 def _loops_step(problem: problem_lib.Problem) -> tuple[Callable[[], Any], int]:
   """The step as the loop takes it, data and all, and the examples in it."""
   feed = feed_lib.Feed(problem)
-  state = _state(problem)
+  state = step_lib.fresh_state(problem)
   step = 0
 
   def call() -> Any:
@@ -156,7 +156,7 @@ def _bare_step(problem: problem_lib.Problem) -> tuple[Callable[[], Any], int]:
     return jax.lax.scan(one, state, None, entry['steps_per_call'])
 
   compiled = jax.jit(steps, donate_argnums=0)
-  state = _state(problem)
+  state = step_lib.fresh_state(problem)
 
   def call() -> Any:
     nonlocal state
@@ -164,13 +164,6 @@ def _bare_step(problem: problem_lib.Problem) -> tuple[Callable[[], Any], int]:
     return loss
 
   return call, entry['batch_size'] * entry['steps_per_call']
-
-
-def _state(problem: problem_lib.Problem) -> step_lib.State:
-  entry = problem.entry
-  sgd = optimizer.build(dict(entry['optimizer'], learning_rate=1.0), entry['num_steps'])
-  variables = jax.tree.map(jnp.copy, dict(problem.initial))
-  return step_lib.State(jnp.int32(0), variables, sgd.init(variables['params']), jnp.float32(0))
 
 
 def _sweep(

@@ -1,12 +1,12 @@
 """The loop: it learns, resumes bit for bit, stops on request, and admits failure."""
 
 import dataclasses
-import signal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import stop_at
 
 from shallow_jax import checkpoint
 from shallow_jax import data as data_lib
@@ -60,21 +60,6 @@ def make_problem(digits, *, target=None, seed=0, **changes):
   )
 
 
-class StopAt(run_guard.StopRequest):
-  """Asks to stop when it is looked at for the n-th time: as a signal in that call would."""
-
-  def __init__(self, calls):
-    super().__init__()
-    self.calls = calls
-
-  @property
-  def requested(self):
-    self.calls -= 1
-    if self.calls <= 0:
-      self.request(signal.SIGTERM)
-    return self.signum is not None
-
-
 def assert_equal_trees(a, b):
   jax.tree.map(np.testing.assert_array_equal, a, b)
 
@@ -101,7 +86,7 @@ def test_a_run_stopped_twice_equals_the_uninterrupted_one_bit_for_bit(digits, tm
   whole = train.fit(problem, tmp_path / 'whole')
   for calls in (7, 3):
     with pytest.raises(run_guard.Stopped):
-      train.fit(problem, tmp_path / 'stopped', stop=StopAt(calls))
+      train.fit(problem, tmp_path / 'stopped', stop=stop_at.StopAt(calls))
   resumed = train.fit(problem, tmp_path / 'stopped')
   assert_equal_trees(whole.variables, resumed.variables)
   assert whole.validation == resumed.validation
@@ -230,7 +215,7 @@ def test_no_recompilation_for_another_seed_or_rate(digits, tmp_path):
 def test_a_flipped_bit_in_a_checkpoint_is_noticed_and_the_older_step_is_used(digits, tmp_path):
   problem = make_problem(digits)
   with pytest.raises(run_guard.Stopped):
-    train.fit(problem, tmp_path, stop=StopAt(25))
+    train.fit(problem, tmp_path, stop=stop_at.StopAt(25))
   folder = tmp_path / 'checkpoints'
   newest, older = checkpoint.steps(folder)
   for path in sorted((folder / str(newest)).rglob('*')):
@@ -247,7 +232,7 @@ def test_a_flipped_bit_in_a_checkpoint_is_noticed_and_the_older_step_is_used(dig
 
 def test_a_checkpoint_of_another_net_is_refused(digits, tmp_path):
   with pytest.raises(run_guard.Stopped):
-    train.fit(make_problem(digits), tmp_path, stop=StopAt(3))
+    train.fit(make_problem(digits), tmp_path, stop=stop_at.StopAt(3))
   other = make_problem(digits, model=dict(SHALLOW, hidden=32))
   with pytest.raises(checkpoint.CheckpointError, match='another network'):
     train.fit(other, tmp_path)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import parallel_runs
 import pytest
+import stop_at
 
 from shallow_jax import checkpoint
 from shallow_jax import defaults
@@ -34,21 +35,6 @@ def problems_of(digits, count=2, **changes):
 
 def folders_of(path, problems):
   return [path / f'seed-{problem.seed}' for problem in problems]
-
-
-class StopAt(run_guard.StopRequest):
-  """Asks to stop when it is looked at for the n-th time."""
-
-  def __init__(self, calls):
-    super().__init__()
-    self.calls = calls
-
-  @property
-  def requested(self):
-    self.calls -= 1
-    if self.calls <= 0:
-      self.request()
-    return self.signum is not None
 
 
 @pytest.mark.parametrize(
@@ -93,7 +79,7 @@ def test_a_stopped_group_goes_on_bit_for_bit(digits, tmp_path):
   whole = train_together.fit(problems, folders_of(tmp_path / 'whole', problems))
   folders = folders_of(tmp_path / 'stopped', problems)
   with pytest.raises(run_guard.Stopped):
-    train_together.fit(problems, folders, stop=StopAt(7))
+    train_together.fit(problems, folders, stop=stop_at.StopAt(7))
   assert checkpoint.steps(folders[0] / 'checkpoints') == [7, 6]
   resumed = train_together.fit(problems, folders)
   for a, b in zip(whole, resumed, strict=True):

@@ -45,7 +45,7 @@ def started_job(folder):
   process = subprocess.Popen(
     ['bash', SCRIPT, *FLAGS],
     cwd=launch_scripts.ROOT,
-    env=os.environ | {'PATH': f'{folder}:{os.environ["PATH"]}', 'SLURM_JOB_ID': '7'},
+    env=launch_scripts.shell(folder) | {'SLURM_JOB_ID': '7'},
   )
   while not (folder / 'step').exists() or not (folder / 'step').read_text():
     time.sleep(0.02)

@@ -35,9 +35,9 @@ TOLERANCE = 1e-5  # relative to an array's largest value
 
 
 def start(workdir, *flags, config=CONFIG):
-  """Two processes of two devices each."""
+  """two processes of four devices each."""
   command = [sys.executable, str(REPOSITORY / 'launch' / 'local.py'), '--num-processes=2']
-  command += ['--devices-per-process=2', '--', f'--config={config}', f'--workdir={workdir}', *flags]
+  command += ['--devices-per-process=4', '--', f'--config={config}', f'--workdir={workdir}', *flags]
   return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
@@ -122,7 +122,7 @@ def test_the_first_process_speaks_for_both(alone, together):
   assert printed.count('Report and figures') == 1
   result = json.loads((workdir / 'mimic' / 'result.json').read_text())
   mesh = result['provenance']['mesh']
-  assert mesh == dict(devices=4, processes=2, data=4, model=1, compile='jit')
+  assert mesh == dict(devices=8, processes=2, data=8, model=1, compile='jit')
 
 
 LONG = [
@@ -191,7 +191,7 @@ def test_a_mistake_in_the_config_is_one_line_of_each_process(tmp_path):
   process = start(tmp_path, '--config.networks.cnn.batch_size=30')
   printed = finish(process)
   assert process.returncode == 1
-  assert 'shallow-jax: config.networks.cnn.batch_size: 30 does not divide by the 4' in printed
+  assert 'shallow-jax: config.networks.cnn.batch_size: 30 does not divide by the 8' in printed
   assert 'Traceback' not in printed
 
 

@@ -69,18 +69,17 @@ def restore_newest(folder: pathlib.Path, template: Any) -> tuple[Any, dict[str, 
   A damaged step is passed over with a warning. A folder in which no step verifies raises
   CheckpointError, and so does a step whose arrays are not the template's.
   """
-  choice = _choice(folder, _description(template)) if processes.is_first() else {}
+  with processes.refusing_together(CheckpointError):
+    choice = _choice(folder, _description(template)) if processes.is_first() else None
   choice = processes.agree(choice)
-  if 'refused' in choice:
-    raise CheckpointError(choice['refused'])
-  if 'step' not in choice:
+  if choice is None:
     return None
   path = folder / str(choice['step'])
   return ocp.load(str(path.absolute()), jax.tree.map(_abstract, template)), choice['notes']
 
 
-def _choice(folder: pathlib.Path, arrays: Mapping[str, str]) -> dict[str, Any]:
-  """The `step` to restore and its `notes`, or why all are `refused`; empty where there is none."""
+def _choice(folder: pathlib.Path, arrays: Mapping[str, str]) -> dict[str, Any] | None:
+  """The `step` to restore and its `notes`; None where there is none."""
   damage = ''
   for step in steps(folder):
     try:
@@ -91,12 +90,13 @@ def _choice(folder: pathlib.Path, arrays: Mapping[str, str]) -> dict[str, Any]:
       continue
     different = storage.differences(manifest['arrays'], arrays)
     if different:
-      return {'refused': f'{folder / str(step)} holds another network: {"; ".join(different[:3])}'}
+      named = '; '.join(different[:3])
+      raise CheckpointError(f'{folder / str(step)} holds another network: {named}')
     return {'step': step, 'notes': manifest['notes']}
   if damage:
     start_again = f'no older checkpoint is left: delete {folder} to start again'
-    return {'refused': f'{damage}; {start_again}'}
-  return {}
+    raise CheckpointError(f'{damage}; {start_again}')
+  return None
 
 
 def _verified(folder: pathlib.Path, step: int) -> dict[str, Any]:

@@ -18,16 +18,12 @@ import hashlib
 import math
 import os
 import pathlib
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from shallow_jax import logit_manifest
 from shallow_jax import mapped_logits
 from shallow_jax import storage
-
-if TYPE_CHECKING:
-  import jax
 
 MEMORY_LIMIT_BYTES = 4 << 30  # larger stores stay on disk, mapped
 
@@ -204,8 +200,15 @@ def load(
   *,
   expect: logit_manifest.Spec | None = None,
   memory_limit_bytes: int = MEMORY_LIMIT_BYTES,
+  share: tuple[int, int] = (0, 1),
 ) -> Store:
   """Verify a store and return it: in memory (read-only) up to the limit, else mapped.
+
+  Args:
+    folder: of the store.
+    expect: what the store is to be; None: whatever it is.
+    memory_limit_bytes: for its logits.
+    share: as of `verify`.
 
   Raises:
     logit_manifest.LogitStoreError: as verify does, or the store is not the one that `expect`
@@ -214,7 +217,7 @@ def load(
   folder = pathlib.Path(folder)
   if expect is not None and is_finished(folder):
     logit_manifest.check_spec(logit_manifest.read(folder).spec, expect, folder)
-  manifest = verify(folder)
+  manifest = verify(folder, share)
   spec = manifest.spec
   mapped = _mapped(folder, spec)
   if sum(spec.num_bytes(shard) for shard in spec.shards()) > memory_limit_bytes:
@@ -224,8 +227,14 @@ def load(
   return Store(manifest, logits)
 
 
-def verify(folder: str | os.PathLike[str]) -> logit_manifest.Manifest:
+def verify(
+  folder: str | os.PathLike[str], share: tuple[int, int] = (0, 1)
+) -> logit_manifest.Manifest:
   """Return the manifest after every file was found to be the one that was written.
+
+  Args:
+    folder: of the store.
+    share: (i, n): this is reader i of n that verify the store together, each an n-th of its files.
 
   Raises:
     logit_manifest.LogitStoreError: naming the first damaged file, or the manifest's wrong field.
@@ -242,8 +251,10 @@ def verify(folder: str | os.PathLike[str]) -> logit_manifest.Manifest:
     logit_manifest.check(not damage, f'{folder}: {damage}')
     _check_array(folder / record.file, spec, shard, soundness)
 
+  first, step = share
+  records, shards = manifest.shards[first::step], spec.shards()[first::step]
   with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as threads:  # hashing frees the lock
-    for _ in threads.map(check, manifest.shards, spec.shards()):
+    for _ in threads.map(check, records, shards):
       pass  # the first damaged file raises
   return manifest
 
@@ -354,20 +365,3 @@ def _measured_accuracy(
   blocks = [slice(start, start + _BLOCK_ROWS) for start in starts]
   correct = sum(int((logits[0, b].argmax(axis=-1) == labels[b]).sum()) for b in blocks)
   return logit_manifest.Accuracy(int((labels >= 0).sum()), correct)
-
-
-def as_jax_array(store: Store, mesh: 'jax.sharding.Mesh') -> 'jax.Array':
-  """Return the logits [views, examples, classes], each device of axis 'data' holding its examples.
-
-  Raises:
-    logit_manifest.LogitStoreError: the examples don't divide by the devices; nothing is padded,
-      as a padded row would be trained on.
-  """
-  import jax  # here alone: verifying a store needs no accelerator
-
-  num_examples, devices = store.logits.shape[1], mesh.shape['data']
-  message = f'{num_examples} examples do not divide by the {devices} devices of axis data'
-  logit_manifest.check(num_examples % devices == 0, message)
-  sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(None, 'data', None))
-  read = lambda index: store.logits[index[:2]]  # noqa: E731 (classes are never split)
-  return jax.make_array_from_callback(store.logits.shape, sharding, read)

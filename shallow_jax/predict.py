@@ -15,6 +15,7 @@ from shallow_jax import logit_store
 from shallow_jax import models
 from shallow_jax import parallel
 from shallow_jax import processes
+from shallow_jax import storage
 from shallow_jax.data import dataset as dataset_lib
 
 
@@ -88,8 +89,7 @@ def to_store(
   """
   due = {}
   for folder, spec in stores:
-    due.update({shard.index: shard for shard in logit_store.missing_shards(folder, spec)})
-  processes.meet('the missing shards are listed')
+    due.update({shard.index: shard for shard in missing_shards(folder, spec)})
   for shards in processes.shares(list(due.values())):
     if processes.index() in shards:
       _store_shard(members, dataset, split, stores, shards[processes.index()], batch_size)
@@ -99,6 +99,14 @@ def to_store(
     for folder, spec in stores:
       logit_store.finish(folder, spec, labels=split.arrays['label'])
   processes.meet('the stores are finished')
+
+
+def missing_shards(folder: pathlib.Path, spec: logit_manifest.Spec) -> list[logit_manifest.Shard]:
+  """`logit_store.missing_shards`, which of several processes the first finds out for all."""
+  with processes.refusing_together(logit_manifest.LogitStoreError, storage.StorageError):
+    found = logit_store.missing_shards(folder, spec) if processes.is_first() else []
+  due = processes.agree([shard.index for shard in found])
+  return [shard for shard in spec.shards() if shard.index in due]
 
 
 def _store_shard(

@@ -98,10 +98,15 @@ def index() -> int:
   return jax.process_index()
 
 
+def count() -> int:
+  """Of all processes."""
+  return jax.process_count()
+
+
 def shares(work: Sequence[Any]) -> list[dict[int, Any]]:
   """Parts work among the processes: rounds, in each at most one piece by the process's index."""
-  count = jax.process_count()
-  return [dict(enumerate(work[start : start + count])) for start in range(0, len(work), count)]
+  starts = range(0, len(work), count())
+  return [dict(enumerate(work[start : start + count()])) for start in starts]
 
 
 def meet(name: str) -> None:
@@ -124,6 +129,38 @@ def agree(value: _T) -> _T:
     _client().key_value_set(key, json.dumps(value))
   meet('the first has said its value')
   return json.loads(_client().blocking_key_value_get(key, _MEETING_TIMEOUT_MS))
+
+
+@contextlib.contextmanager
+def refusing_together(*refusals: type[Exception]) -> Iterator[None]:
+  """All processes meet at the block's end; what one of them refuses all refuse, in its words.
+
+  Args:
+    *refusals: the exceptions of one message that the block may raise; of several processes that
+      raise one that of the lowest index counts.
+  """
+  refused = None
+  try:
+    yield
+  except refusals as error:
+    if not are_several():
+      raise
+    refused = error
+  if not are_several():
+    return
+  told = _exchange(refused and [type(refused).__name__, str(refused)])
+  for name, message in filter(None, told):
+    (kind,) = [refusal for refusal in refusals if refusal.__name__ == name]
+    raise kind(message) from refused
+
+
+def _exchange(value: Any) -> list[Any]:
+  """The value of every process, of JSON's types, by index; all have met then."""
+  exchange = f'shallow_jax/exchange/{next(_MEETINGS)}'
+  _client().key_value_set(f'{exchange}/{index()}', json.dumps(value))
+  meet('every process has said its value')
+  keys = [f'{exchange}/{i}' for i in range(count())]
+  return [json.loads(_client().blocking_key_value_get(key, _MEETING_TIMEOUT_MS)) for key in keys]
 
 
 def _client() -> Any:

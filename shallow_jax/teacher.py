@@ -44,7 +44,7 @@ def store(
   """Computes the shards of a store that are not there yet; returns its folder."""
   folder = _folder(experiment, network, members, logit_set)
   spec = _spec(experiment, members, logit_set)
-  if logit_store.missing_shards(folder, spec) or not logit_store.is_finished(folder):
+  if predict.missing_shards(folder, spec) or not processes.agree(logit_store.is_finished(folder)):
     _compute(experiment, network, members, logit_set, folder, spec)
   return folder
 
@@ -57,24 +57,35 @@ def targets(
 ) -> tuple[np.ndarray | stored_targets.StoredTargets, tuple[np.ndarray, np.ndarray]]:
   """Stored logits as targets [examples, views, classes], and their mean and std [classes].
 
-  Those of a store that does not fit into memory stay on disk.
+  Those of a store that does not fit into memory stay on disk, and so do those of which several
+  processes read each what its devices hold.
 
-  Every store is verified, and must be of these very members, examples, views and preprocessing;
-  64 of its rows are computed again.
+  Every store is verified, by several processes together, and must be of these very members,
+  examples, views and preprocessing; 64 of its rows are computed again.
   """
-  stores = []
-  for logit_set in sets:
-    folder = _folder(experiment, network, members, logit_set)
-    if not folder.exists():
-      raise experiment_lib.ExperimentError(
-        f'{folder}: not there yet; run with --stage=logits first'
-      )
-    spec, limit = _spec(experiment, members, logit_set), logit_store.MEMORY_LIMIT_BYTES
-    loaded = logit_store.load(folder, expect=spec, memory_limit_bytes=limit)
-    _check_alignment(experiment, members, logit_set, folder, loaded.logits)
-    stores.append(loaded)
+  with processes.refusing_together(experiment_lib.ExperimentError, logit_manifest.LogitStoreError):
+    stores = [_load(experiment, network, members, logit_set) for logit_set in sets]
   statistics = logit_store.statistics([each.manifest for each in stores])
   return stored_targets.targets(stores), statistics
+
+
+def _load(
+  experiment: experiment_lib.Experiment,
+  network: str,
+  members: Sequence[tuple[str, int]],
+  logit_set: graph.LogitSet,
+) -> logit_store.Store:
+  folder = _folder(experiment, network, members, logit_set)
+  if not folder.exists():
+    raise experiment_lib.ExperimentError(f'{folder}: not there yet; run with --stage=logits first')
+  loaded = logit_store.load(
+    folder,
+    expect=_spec(experiment, members, logit_set),
+    memory_limit_bytes=0 if processes.are_several() else logit_store.MEMORY_LIMIT_BYTES,
+    share=(processes.index(), processes.count()),
+  )
+  _check_alignment(experiment, members, logit_set, folder, loaded.logits)
+  return loaded
 
 
 def _compute(

@@ -177,7 +177,7 @@ def test_one_file_knows_orbax():
 def test_one_file_knows_the_mesh():
   assert importers('jax.sharding') <= {'parallel'}
   who = {name for name in MODULES if 'jax.sharding' in FILES[name].read_text()}
-  assert who == {'parallel', 'checkpoint', 'logit_store'}  # these place what they read
+  assert who == {'parallel', 'checkpoint'}  # the second places what it reads
 
 
 def test_one_file_knows_the_other_processes():

@@ -23,6 +23,7 @@ from shallow_jax import defaults
 from shallow_jax import experiment as experiment_lib
 from shallow_jax import feed as feed_lib
 from shallow_jax import logit_manifest
+from shallow_jax import logit_store
 from shallow_jax import pipeline
 from shallow_jax import predict
 from shallow_jax import processes
@@ -195,10 +196,33 @@ def test_a_mistake_in_the_config_is_one_line_of_each_process(tmp_path):
   assert 'Traceback' not in printed
 
 
+@pytest.mark.slow
+def test_a_damaged_store_is_one_line_of_each_process(alone, tmp_path):
+  workdir = shutil.copytree(alone, tmp_path / 'run')
+  shutil.rmtree(workdir / 'mimic')
+  (path,) = (workdir / 'cnn' / 'seed-0' / 'logits' / 'unlabelled').glob('shard-00001-of-*.npy')
+  path.write_bytes(path.read_bytes()[:-1] + b'!')
+  process = start(workdir)
+  printed = finish(process)
+  assert process.returncode == 1
+  for index in (0, 1):
+    (line,) = [line for line in printed.splitlines() if line.startswith(f'[{index}] shallow-jax:')]
+    assert path.name in line
+  assert 'Traceback' not in printed
+
+
 def test_work_is_shared_in_rounds(monkeypatch):
   monkeypatch.setattr(processes.jax, 'process_count', lambda: 2)
   assert processes.shares(['a', 'b', 'c']) == [{0: 'a', 1: 'b'}, {0: 'c'}]
   assert processes.shares([]) == []
+
+
+class RefusalError(Exception):
+  """What a process may find wrong."""
+
+
+class AnotherError(RefusalError):
+  """And another one."""
 
 
 class Coordinator:
@@ -280,6 +304,48 @@ def test_meetings_of_one_name_are_told_apart(in_each):
   assert len(names) == 2 * len(set(names)) == 6
 
 
+@pytest.mark.parametrize(('refusing', 'heard'), [((0,), 0), ((1,), 1), ((0, 1), 0)])
+def test_what_one_refuses_all_refuse_in_its_words(in_each, refusing, heard):
+  kinds = [RefusalError, AnotherError]
+
+  def work(index):
+    with (
+      pytest.raises(RefusalError) as error,
+      processes.refusing_together(RefusalError, AnotherError),
+    ):
+      if index in refusing:
+        raise kinds[index](f'process {index} found a damaged file')
+    return type(error.value), str(error.value)
+
+  assert in_each(work) == [(kinds[heard], f'process {heard} found a damaged file')] * 2
+
+
+def test_where_none_refuses_all_go_on(in_each):
+  def work(index):
+    with processes.refusing_together(RefusalError):
+      found = index
+    return found
+
+  assert in_each(work) == [0, 1]
+
+
+def test_a_process_alone_refuses_by_itself():
+  with pytest.raises(RefusalError, match='of its own'), processes.refusing_together(RefusalError):
+    raise RefusalError('of its own')
+
+
+def test_the_missing_shards_are_those_that_the_first_misses(tmp_path, in_each):
+  spec = logit_manifest.Spec(1, 5, ('a', 'b'), '', 'float32', 2, {})
+  shards = spec.shards()
+  for index, there in enumerate([shards[:1], shards[1:]]):
+    logit_store.missing_shards(tmp_path / str(index), spec)
+    for shard in there:
+      logits = np.zeros(spec.shape(shard))
+      logit_store.write_shard(tmp_path / str(index), spec, shard, logits)
+  found = in_each(lambda index: predict.missing_shards(tmp_path / str(index), spec))
+  assert found == [shards[1:]] * 2
+
+
 def saved(folder, *steps):
   """Checkpoints of one array each, which is full of the step's number."""
   for step in steps:
@@ -349,19 +415,19 @@ def test_all_compile_the_step_before_one_of_them_takes_it(in_each):
 
 def test_a_store_is_finished_once_every_shard_was_written_by_one(in_each, monkeypatch):
   written, count = [], 5
-  shards = [logit_manifest.Shard(i, i, i + 1) for i in range(count)]
+  spec = logit_manifest.Spec(1, count, ('a', 'b'), '', 'float32', 1, {})
 
   def write(*arguments):
     (shard,) = [each for each in arguments if isinstance(each, logit_manifest.Shard)]
     time.sleep(0.05 * processes.index())
     written.append((shard.index, processes.index()))
 
-  monkeypatch.setattr(predict.logit_store, 'missing_shards', lambda *_: shards)
+  monkeypatch.setattr(predict.logit_store, 'missing_shards', lambda *_: spec.shards())
   monkeypatch.setattr(predict.logit_store, 'finish', lambda *_, **__: written.append('finished'))
   monkeypatch.setattr(predict, '_store_shard', write)
   split = dataset_lib.Split({'label': np.zeros(count, int)})
   told = in_each(
-    lambda _: predict.to_store([], None, split, [(pathlib.Path(), None)], batch_size=1)
+    lambda _: predict.to_store([], None, split, [(pathlib.Path(), spec)], batch_size=1)
   )
   assert told == [None, None]
   assert sorted(written[:-1]) == [(0, 0), (1, 1), (2, 0), (3, 1), (4, 0)]

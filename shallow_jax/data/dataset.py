@@ -151,6 +151,8 @@ def sort(split: Split) -> Split:
 
 def concatenate(splits: Sequence[Split]) -> Split:
   """Join splits, one after the other: not sorted."""
+  if len(splits) == 1:
+    return splits[0]  # not a copy
   return Split(
     {name: np.concatenate([split.arrays[name] for split in splits]) for name in splits[0].arrays}
   )

@@ -11,6 +11,7 @@ import sys
 import tempfile
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from shallow_jax import checkpoint
@@ -134,6 +135,17 @@ def together(dataset, count, case='dropout'):
   return [jax.device_get(outcome.variables) for outcome in outcomes]
 
 
+def bytes_together(dataset, count):
+  """The bytes of so many seeds' states on each device, before a step and after it."""
+  problems = [make_problem(dataset, seed=seed, **CASES['dense']) for seed in range(count)]
+  layout = parallel.member_layout(None, members=count, batch_size=problems[0].entry['batch_size'])
+  alone = [step_lib.fresh_state(problem) for problem in problems]
+  states = layout.place(jax.tree.map(lambda *each: jnp.stack(each), *alone))
+  before = parallel.bytes_by_device(states)
+  states, _ = feed_lib.MembersFeed(problems, layout).step(states, [1.0] * count, 0)
+  return before, parallel.bytes_by_device(states)
+
+
 def logits(dataset):
   """A CNN's and a wide net's logits in blocks of 64."""
   return [
@@ -237,6 +249,7 @@ def main(path):
     'moved': moved(dataset),
     'gathered': {(kind, name): rows_of_batches(kind, name) for kind in EXAMPLES for name in PARTS},
     'together': {count: together(dataset, count) for count in (2, 4)},
+    'bytes together': {count: bytes_together(dataset, count) for count in (2, 4)},
   }
   pathlib.Path(path).write_bytes(pickle.dumps(report))
 

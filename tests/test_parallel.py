@@ -97,6 +97,13 @@ def test_seeds_that_devices_train_together_are_those_of_one_device(digits, on_fo
     assert largest_difference(one, four) < TOLERANCE
 
 
+@pytest.mark.parametrize('count', [2, 4])
+def test_each_device_holds_one_of_the_seeds(on_one, on_four, count):
+  one = on_one['dense']['bytes'][0]
+  for found in on_four['bytes together'][count]:
+    assert found == dict.fromkeys(range(4), one)
+
+
 def wide_bytes(problem):
   """The bytes of a shallow net's parameters that have a hidden-units axis, by NumPy."""
   inputs, classes = 64, 10

@@ -78,12 +78,12 @@ def test_the_tables_of_the_readme_are_those_of_the_published_run():
 
 def test_the_tables_are_written_between_their_lines(tmp_path):
   page = tmp_path / 'page.md'
-  page.write_text(f'before\n{table.BEGIN}\nold\n{table.END}\nafter\n')
+  page.write_text(f'before\n{table.BEGIN}\nSTALE\n{table.END}\nafter\n')
   table.main(str(RESULTS / 'benchmark.json'), str(page))
   text = page.read_text()
   assert text.startswith(f'before\n{table.BEGIN}\n| ')
   assert text.endswith(f'|\n{table.END}\nafter\n')
-  assert 'old' not in text
+  assert 'STALE' not in text
 
 
 @pytest.mark.slow

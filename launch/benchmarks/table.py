@@ -8,6 +8,7 @@ writes them between the two lines that BEGIN and END are; a test fails when they
 from collections.abc import Mapping, Sequence
 import json
 import pathlib
+import statistics
 import sys
 from typing import Any
 
@@ -49,11 +50,13 @@ def main(source: str, page: str) -> None:
 
 
 def markdown(found: Found) -> str:
-  """The tables of steps, of epochs and of the store."""
+  """The tables of steps, of epochs, of the store, and of memory and start."""
   students = found['students']['found']
   steps = {name: students[name] for name in nets.STUDENTS if name in students}
   steps['the teacher, one core'] = found['teacher']['found']
-  return '\n\n'.join([_steps(steps), _epochs(found['epochs']['found']), _store(found['store'])])
+  epochs, seconds = found['epochs']['found'], found['start']['found']['seconds']
+  parts = [_steps(steps), _epochs(epochs), _store(found['store']), _rest(found['memory'], seconds)]
+  return '\n\n'.join(parts)
 
 
 def _steps(found: Found) -> str:
@@ -83,6 +86,24 @@ def _store(part: Found) -> str:
   ratios = part['found']['ratios']
   rows = [(label, _ratio(ratios[name])) for name, label in _STORE_RATIOS.items()]
   return _table(('the store: a million rows of 10 logits', 'speed'), rows)
+
+
+def _rest(memory: Found, seconds: Found) -> str:
+  megabytes = [f'{count / 1e6:,.0f}' for count in memory['found']['bytes'].values()]
+  divided = ', '.join(memory['found']['bytes'])
+  return _table(
+    ('memory and start', ''),
+    [
+      (
+        f'weights and momentum of 1845-250L-400k on each of four devices, parallel.model={divided}',
+        f'{", ".join(megabytes)} MB',
+      ),
+      (
+        'the command to the end of the first step and its evaluation, compile cache cold, warm',
+        f'{statistics.median(seconds["cold"]):.1f}, {statistics.median(seconds["warm"]):.1f} s',
+      ),
+    ],
+  )
 
 
 def _ratio(found: Found | None) -> str:

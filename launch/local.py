@@ -6,12 +6,14 @@
 
 Starts `python -m shallow_jax.main` with what stands behind `--`, once for each process. The
 processes find each other on 127.0.0.1; each has so many virtual CPU devices (0: the machine's own).
-Lines are prefixed by the process. When one fails, the others end too; SIGTERM and Ctrl-C let all
-save and stop. `--dry-run` prints the commands instead.
+Lines are prefixed by the process. When one fails, the others end too; SIGTERM, Ctrl-C and the end
+of the terminal let all save and stop, a second one ends them at once. `--dry-run` prints the
+commands instead.
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+import itertools
 import os
 import pathlib
 import shlex
@@ -43,8 +45,8 @@ def main(argv: Sequence[str]) -> int:
 def parse(argv: Sequence[str]) -> argparse.Namespace:
   """The options before `--`, and `rest` behind it."""
   parser = argparse.ArgumentParser(description=(__doc__ or '').split('\n')[0])
-  parser.add_argument('--num-processes', type=_count, default=2)
-  parser.add_argument('--devices-per-process', type=int, default=0)
+  parser.add_argument('--num-processes', type=_at_least(1), default=2)
+  parser.add_argument('--devices-per-process', type=_at_least(0), default=0)
   parser.add_argument('--dry-run', action='store_true')
   parser.add_argument('rest', nargs='*', help='of shallow_jax.main, behind --')
   return parser.parse_args(argv)
@@ -65,8 +67,7 @@ def environment_of(devices: int) -> dict[str, str]:
   path = os.environ.get('PYTHONPATH')
   found = {'PYTHONPATH': str(REPOSITORY) + (os.pathsep + path if path else '')}
   if devices:
-    flags = f'{os.environ.get("XLA_FLAGS", "")} --xla_force_host_platform_device_count={devices}'
-    found |= {'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': flags.strip()}
+    found |= {'JAX_PLATFORMS': 'cpu', 'JAX_NUM_CPU_DEVICES': str(devices)}
   return found
 
 
@@ -79,13 +80,17 @@ def free_port() -> int:
 
 def run(commands: Sequence[Sequence[str]], environment: dict[str, str]) -> int:
   """Runs commands side by side until all have ended, at the latest soon after one has failed."""
-  started = [_start(each, environment) for each in commands]
-  echoes = [threading.Thread(target=_echo, args=(i, process)) for i, process in enumerate(started)]
+  started: list[subprocess.Popen[str]] = []
+  numbers = itertools.chain([signal.SIGTERM], itertools.repeat(signal.SIGKILL))
   previous = {
-    number: signal.signal(number, lambda *_: _signal_all(started, signal.SIGTERM))
-    for number in (signal.SIGTERM, signal.SIGINT)
+    number: signal.signal(number, lambda *_: _signal_all(started, next(numbers)))
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    if signal.getsignal(number) != signal.SIG_IGN  # as nohup has it
   }
   try:
+    for each in commands:
+      started.append(_start(each, environment))
+    echoes = [threading.Thread(target=_echo, args=each) for each in enumerate(started)]
     for echo in echoes:
       echo.start()
     code = _wait(started)
@@ -139,10 +144,13 @@ def _signal_all(started: Sequence[subprocess.Popen[str]], number: int) -> None:
       process.send_signal(number)
 
 
-def _count(text: str) -> int:
-  if not text.isdigit() or not int(text):
-    raise argparse.ArgumentTypeError(f'expected at least 1, not {text!r}')
-  return int(text)
+def _at_least(least: int) -> Callable[[str], int]:
+  def count(text: str) -> int:
+    if not text.isdigit() or int(text) < least:
+      raise argparse.ArgumentTypeError(f'expected at least {least}, not {text!r}')
+    return int(text)
+
+  return count
 
 
 if __name__ == '__main__':

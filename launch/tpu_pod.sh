@@ -3,7 +3,7 @@
 #
 #   bash launch/tpu_pod.sh COMMAND [flags] [-- flags of shallow_jax.main]
 #
-#   create    asks for the slice and waits until it is there
+#   create    asks for the slice, unless that was done, and waits until it is there
 #   setup     on every worker: mounts the shared folder, copies this checkout, installs it
 #   run       on every worker: starts the run, which goes on when the connection ends
 #   logs      follows what a worker says
@@ -15,14 +15,15 @@
 #   --accelerator=TYPE     TPU_POD_ACCELERATOR  v4-16, v5litepod-16, v5p-16, v6e-16, ... (create)
 #   --runtime=VERSION      TPU_POD_RUNTIME      the workers' image; left out, the accelerator's (create)
 #   --nfs=HOST:/SHARE      TPU_POD_NFS          the shared folder: an NFS share, Filestore's for instance,
-#   --bucket=BUCKET        TPU_POD_BUCKET         or a bucket by gcsfuse; one of the two (setup)
-#   --mount=FOLDER         TPU_POD_MOUNT        where workers have it; left out: /mnt/shallow_jax
+#   --bucket=BUCKET        TPU_POD_BUCKET         or a bucket by gcsfuse, which the image must have; one
+#                                                 of the two (setup)
+#   --mount=FOLDER         TPU_POD_MOUNT        where workers have it; left out: /mnt/shallow_jax (setup, run)
 #   --name=NAME            TPU_POD_NAME         of the slice; left out: shallow-jax
 #   --worker=NUMBER        TPU_POD_WORKER       whose log; left out: 0, which writes the reports
 #   --spot                 TPU_POD_SPOT=1       cheaper, and may be preempted at any time (create)
 #   --dry-run              TPU_POD_DRY_RUN=1    only prints what would run; needs no gcloud
 #
-# For instance:
+# For instance (with an agent of ssh running, first: ssh-add ~/.ssh/google_compute_engine):
 #   export TPU_POD_ZONE=us-east5-b TPU_POD_PROJECT=mine TPU_POD_NFS=10.0.0.2:/share
 #   bash launch/tpu_pod.sh create --accelerator=v6e-16 --spot
 #   bash launch/tpu_pod.sh setup
@@ -45,11 +46,13 @@ runtime=${TPU_POD_RUNTIME:-}
 nfs=${TPU_POD_NFS:-}
 bucket=${TPU_POD_BUCKET:-}
 mount=${TPU_POD_MOUNT:-/mnt/shallow_jax}
+apt_get='sudo apt-get -qq -o DPkg::Lock::Timeout=600'  # a worker that has just started updates itself
 worker=${TPU_POD_WORKER:-0}
 spot=${TPU_POD_SPOT:-}
 dry_run=${TPU_POD_DRY_RUN:-}
 unit=shallow-jax  # of systemd, on the workers
 seconds_between_looks=30
+failed_looks_at_most=10  # in a row
 
 main() {
   local command=${1:-}
@@ -58,6 +61,8 @@ main() {
     *) fail "'$command' is no command; expected create, setup, run, logs, delete or resume" ;;
   esac
   parse "$@"
+  switch TPU_POD_SPOT "$spot"
+  switch TPU_POD_DRY_RUN "$dry_run"
   require --zone "$zone"
   require --project "$project"
   place=(--zone="$zone" --project="$project")
@@ -113,29 +118,48 @@ usual_runtime() {
 }
 
 create() {
-  call gcloud compute tpus queued-resources create "$name" --node-id="$name" "${place[@]}" \
-    --accelerator-type="$accelerator" --runtime-version="$runtime" ${spot:+--spot}
+  note 'The second only where the first finds none:'
+  if [ -n "$dry_run" ]; then call "${describe[@]}"; fi
+  if [ -n "$dry_run" ] || ! "${describe[@]}" > /dev/null 2>&1; then
+    call gcloud compute tpus queued-resources create "$name" --node-id="$name" "${place[@]}" \
+      --accelerator-type="$accelerator" --runtime-version="$runtime" ${spot:+--spot}
+  fi
   note "Every $seconds_between_looks s, until it says ACTIVE:"
   if [ -n "$dry_run" ]; then
     call "${describe[@]}"
     return
   fi
-  local state
+  local state failed_looks=0
   while true; do
-    state=$("${describe[@]}") || fail "$name: gcloud could not say its state"
-    case $state in
-      ACTIVE) return ;;
-      '' | FAILED | SUSPENDING | SUSPENDED) fail "$name is '$state': 'delete' and 'create' it" ;;
-    esac
+    if state=$("${describe[@]}"); then
+      failed_looks=0
+      case $state in
+        ACTIVE) return ;;
+        '' | FAILED | SUSPENDING | SUSPENDED) fail "$name is '$state': 'delete' and 'create' it" ;;
+      esac
+    else
+      failed_looks=$((failed_looks + 1))
+      [ "$failed_looks" -lt "$failed_looks_at_most" ] ||
+        fail "$name: gcloud could not say its state; 'create' waits for it again"
+    fi
     sleep "$seconds_between_looks"
   done
 }
 
 check_setup() {
+  check_mount
   [ -n "$nfs" ] || [ -n "$bucket" ] ||
     fail "--nfs or --bucket is missing: the workers need a folder that they all see"
   [ -z "$nfs" ] || [ -z "$bucket" ] || fail "--nfs=$nfs and --bucket=$bucket: expected only one"
   bucket=${bucket#gs://}
+}
+
+# What systemd takes as one folder.
+check_mount() {
+  case $mount in
+    *[!A-Za-z0-9_./-]* | */../* | */.. | */ | [!/]*)
+      fail "--mount=$mount: expected an absolute folder of letters, digits, _, ., - and /" ;;
+  esac
 }
 
 setup() {
@@ -160,8 +184,9 @@ mount_command() {
   local folder
   folder=$(quoted "$mount")
   if [ -n "$nfs" ]; then
-    joined ' && ' 'sudo apt-get install -qq -y nfs-common' "sudo mkdir -p $folder" \
-      "sudo mount -t nfs $(quoted "$nfs") $folder"
+    joined ' && ' "$apt_get update" "$apt_get install -y nfs-common" "sudo mkdir -p $folder" \
+      "sudo mount -t nfs $(quoted "$nfs") $folder" \
+      "{ [ -w $folder ] || sudo chmod go+rwx $folder; }"  # a new share is root's
   else
     joined ' && ' "sudo mkdir -p $folder" "sudo chown \$(id -u) $folder" \
       "gcsfuse --implicit-dirs --metadata-cache-ttl-secs=0 $(quoted "$bucket") $folder"
@@ -169,6 +194,7 @@ mount_command() {
 }
 
 check_run() {
+  check_mount
   local flag config='' workdir=''
   for flag in ${run_flags[@]+"${run_flags[@]}"}; do
     case $flag in
@@ -180,8 +206,9 @@ check_run() {
   require '-- --workdir' "$workdir"
   case $workdir in
     *://*) fail "--workdir=$workdir: expected a folder; mount the bucket by --bucket" ;;
+    .. | ../* | */.. | */../*) fail "--workdir=$workdir: expected a folder without .." ;;
     "$mount"/*) ;;
-    /* | .. | ../*) fail "--workdir=$workdir: expected below $mount, which all workers see" ;;
+    /*) fail "--workdir=$workdir: expected below $mount, which all workers see" ;;
   esac
 }
 
@@ -191,6 +218,7 @@ run() {
   on_workers all "sudo systemd-run --quiet --collect --unit=$unit --uid=\$(id -u) --gid=\$(id -g)\
  --setenv=HOME=\$HOME --working-directory=$(quoted "$mount")\
  --property=RequiresMountsFor=$(quoted "$mount")\
+ --property=LimitMEMLOCK=infinity --property=LimitNOFILE=1048576\
  \$HOME/shallow_jax/.venv/bin/python -m shallow_jax.main --distributed $(quoted "${run_flags[@]}")"
   note "Started on all workers; 'logs' follows it."
 }
@@ -222,7 +250,8 @@ resume() {
     state=$("${describe[@]}") || fail "$name: gcloud could not say its state; 'create' makes it"
     case $state in
       SUSPENDED | SUSPENDING | FAILED) ;;
-      *) fail "$name is '$state': there is nothing to resume; 'run' starts a run on it" ;;
+      ACTIVE) fail "$name is '$state': there is nothing to resume; 'run' starts a run on it" ;;
+      *) fail "$name is '$state': there is nothing to resume; 'create' waits for it" ;;
     esac
   fi
   delete
@@ -270,6 +299,13 @@ joined() {
 
 note() {
   if [ -n "$dry_run" ]; then echo "# $*"; else echo "$*" >&2; fi
+}
+
+switch() {
+  case $2 in
+    '' | 1) ;;
+    *) fail "$1=$2: expected 1, or nothing" ;;
+  esac
 }
 
 require() {

@@ -25,6 +25,7 @@ from shallow_jax import run_guard
 HEARTBEAT_TIMEOUT_SECONDS = 60
 START_TIMEOUT_SECONDS = 300
 _SHUTDOWN_TIMEOUT_SECONDS = 60
+_LOOPBACK = ('127.', 'localhost:', '[::1]:')
 _MEETING_TIMEOUT_MS = 3_600_000
 _MEETINGS = itertools.count()  # each has a name of its own
 
@@ -39,7 +40,8 @@ def start(address: str, num_processes: int, process_id: int) -> None:
   """Joins the processes; returns when all are there. Before JAX's first computation.
 
   Args:
-    address: HOST:PORT of process 0, which listens there, on that address alone.
+    address: HOST:PORT of process 0. It listens on that port of all its addresses, as its name may
+      not lead to it itself; of a loopback address on that alone.
     num_processes: of the run.
     process_id: this process's, from 0.
 
@@ -55,7 +57,7 @@ def start(address: str, num_processes: int, process_id: int) -> None:
     coordinator_address=address,
     num_processes=num_processes,
     process_id=process_id,
-    coordinator_bind_address=address,
+    coordinator_bind_address=address if address.startswith(_LOOPBACK) else None,
     cluster_detection_method='deactivate',
   )
 

@@ -8,7 +8,7 @@ import subprocess
 
 ROOT = pathlib.Path(__file__).parents[1]
 GOLDEN = ROOT / 'tests' / 'golden'
-TELLS_LAUNCHERS = 'VENV|PYTHON|JAX_LOCAL_DEVICE_IDS|(SLURM|TPU_POD)_.*'
+TELLS_LAUNCHERS = 'VENV|PYTHON|JAX_LOCAL_DEVICE_IDS|(SLURM|SRUN|TPU_POD)_.*'
 
 
 def repository(root=ROOT):

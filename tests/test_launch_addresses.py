@@ -12,20 +12,20 @@ PLACES = ('setup.cfg', 'README.md', 'launch/colab.ipynb', 'launch/jobset.yaml')
 
 
 def notebook_repository(root):
-  cells = json.loads((root / 'launch' / 'colab.ipynb').read_text())['cells']
+  cells = json.loads((root / 'launch' / 'colab.ipynb').read_text(encoding='utf-8'))['cells']
   [parameters] = [''.join(cell['source']) for cell in cells if cell['id'] == 'parameters']
   return re.search("^REPOSITORY = '([^']+)'", parameters, re.MULTILINE)[1]
 
 
 def pods_repositories(root):
-  for job_set in yaml.safe_load_all((root / 'launch' / 'jobset.yaml').read_text()):
+  for job_set in yaml.safe_load_all((root / 'launch' / 'jobset.yaml').read_text(encoding='utf-8')):
     [replicated] = job_set['spec']['replicatedJobs']
     [container] = replicated['template']['spec']['template']['spec']['containers']
     yield from (pair['value'] for pair in container['env'] if pair['name'] == 'REPOSITORY')
 
 
 def badge(root):
-  line = (root / 'README.md').read_text().splitlines()[2]
+  line = (root / 'README.md').read_text(encoding='utf-8').splitlines()[2]
   return re.search(r'\]\(([^()]+)\)$', line)[1]
 
 
@@ -45,7 +45,7 @@ def test_all_name_the_repository_of_setup_cfg():
 
 @pytest.mark.skipif('/OWNER/' not in launch_scripts.repository(), reason='the owner is known')
 def test_the_readmes_command_puts_the_owner_in_everywhere(tmp_path):
-  text = (launch_scripts.ROOT / 'launch' / 'README.md').read_text()
+  text = (launch_scripts.ROOT / 'launch' / 'README.md').read_text(encoding='utf-8')
   [command] = re.findall(r'^sed -i .*$', text, re.MULTILINE)
   (tmp_path / 'launch').mkdir()
   for name in PLACES:
@@ -53,7 +53,7 @@ def test_the_readmes_command_puts_the_owner_in_everywhere(tmp_path):
   done = launch_scripts.bash('-euc', f"cd '{tmp_path}'; {command.replace('NAME', 'someone')}")
   assert (done.returncode, done.stderr) == (0, '')
   assert check(tmp_path) == 'https://github.com/someone/shallow_jax'
-  assert not [name for name in PLACES if '/OWNER/' in (tmp_path / name).read_text()]
+  assert not [name for name in PLACES if '/OWNER/' in (tmp_path / name).read_text(encoding='utf-8')]
 
 
 def test_the_placeholder_stands_nowhere_else():

@@ -173,7 +173,9 @@ def test_an_uploaded_zip_is_installed(runtime, tmp_path):
   file = tmp_path / 'shallow jax-main.zip'
   file.write_bytes(b'')
   variables('parameters', 'install', REPOSITORY=str(file))
-  assert installed(called)[0][0] == f'shallow_jax[] @ file://{tmp_path}/shallow%20jax-main.zip'
+  assert (
+    installed(called)[0][0] == f'shallow_jax[] @ {(tmp_path / "shallow jax-main.zip").as_uri()}'
+  )
 
 
 @pytest.mark.parametrize(
@@ -227,8 +229,8 @@ def test_a_session_that_is_killed_lets_the_run_save(tmp_path):
   """The notebook's process can't say so any more: the kernel of Linux sends SIGTERM."""
   program = tmp_path / 'python'
   program.write_text(
-    f'#!/bin/bash\ntrap "touch {tmp_path}/saved; exit 143" TERM\n'
-    f'touch {tmp_path}/started\nwhile true; do sleep 0.05; done\n'
+    f"""#!/bin/bash\ntrap 'touch "{tmp_path}/saved"; exit 143' TERM\n"""
+    f'touch "{tmp_path}/started"\nwhile [ -e "{tmp_path}" ]; do sleep 0.05; done\n'
   )
   program.chmod(0o755)
   code = (

@@ -3,6 +3,7 @@
 import configparser
 import re
 import shlex
+import signal
 
 import launch_scripts
 import pytest
@@ -15,7 +16,11 @@ JOB_SETS = {
 }
 INTEGER, TEXT, FLAG, MAP = int, str, bool, dict
 # The API's types, as far as they are used here; a * marks a field that must be there.
-POD_FAILURE_RULE = {'*action': TEXT, 'onPodConditions': [{'*type': TEXT, '*status': TEXT}]}
+POD_FAILURE_RULE = {
+  '*action': TEXT,
+  'onPodConditions': [{'*type': TEXT, '*status': TEXT}],
+  'onExitCodes': {'*operator': TEXT, '*values': [INTEGER]},
+}
 CONTAINER = {
   '*name': TEXT,
   '*image': TEXT,
@@ -124,9 +129,10 @@ def test_an_eviction_starts_all_again_and_counts_against_no_limit(accelerator):
   [rule] = JOB_SETS[accelerator]['spec']['failurePolicy']['rules']
   assert rule['action'] == 'RestartJobSetAndIgnoreMaxRestarts'
   assert rule['onJobFailureReasons'] == ['PodFailurePolicy']
-  [on_pod] = job(accelerator)['podFailurePolicy']['rules']
-  assert on_pod['action'] == 'FailJob'
-  assert on_pod['onPodConditions'] == [{'type': 'DisruptionTarget', 'status': 'True'}]
+  evicted, saved_with_it = job(accelerator)['podFailurePolicy']['rules']
+  assert evicted['action'] == saved_with_it['action'] == 'FailJob'
+  assert evicted['onPodConditions'] == [{'type': 'DisruptionTarget', 'status': 'True'}]
+  assert saved_with_it['onExitCodes'] == {'operator': 'In', 'values': [128 + signal.SIGTERM]}
   assert pod(accelerator)['restartPolicy'] == 'Never'  # the API asks for it with podFailurePolicy
 
 
@@ -167,6 +173,12 @@ def test_a_gpu_pod_knows_the_first_one_how_many_they_are_and_its_number(tmp_path
   assert '--process_id=1' in run
   assert job('gpu')['completionMode'] == 'Indexed'
   assert 'nvidia.com/gpu' in container('gpu')['resources']['limits']
+
+
+def test_a_gpu_pod_finds_its_driver_and_does_not_train_without_one():
+  values = {variable['name']: variable['value'] for variable in container('gpu')['env']}
+  assert values['LD_LIBRARY_PATH'] == '/usr/local/nvidia/lib64'
+  assert values['JAX_PLATFORMS'].split(',')[0] == 'cuda'
 
 
 @pytest.mark.parametrize('accelerator', JOB_SETS)

@@ -12,7 +12,7 @@ import pytest
 SCRIPT = 'launch/slurm.sbatch'
 FLAGS = ['--config=configs/digits.py', '--workdir=runs/d', "--config.name=it's me"]
 # A step that runs until it gets SIGTERM, and then saves as ours does.
-RUNS_ON = 'echo $$ > {folder}/step; trap "exit 143" TERM; while true; do sleep 0.05; done'
+RUNS_ON = 'echo $$ > "{folder}/step"; trap "exit 143" TERM; while true; do sleep 0.05; done'
 
 
 def dry_run():
@@ -25,7 +25,7 @@ def slurm(tmp_path):
   state(tmp_path, 'RUNNING')
   launch_scripts.stand_in(tmp_path, 'srun')
   launch_scripts.stand_in(tmp_path, 'scontrol')
-  launch_scripts.stand_in(tmp_path, 'scancel', f'kill -TERM "$(cat {tmp_path}/step)"')
+  launch_scripts.stand_in(tmp_path, 'scancel', f'kill -TERM "$(cat "{tmp_path}/step")"')
   return tmp_path
 
 
@@ -47,7 +47,11 @@ def started_job(folder):
     cwd=launch_scripts.ROOT,
     env=launch_scripts.shell(folder) | {'SLURM_JOB_ID': '7'},
   )
+  deadline = time.monotonic() + 30
   while not (folder / 'step').exists() or not (folder / 'step').read_text():
+    if time.monotonic() > deadline:
+      process.kill()
+      raise AssertionError('its step did not start')
     time.sleep(0.02)
   return process
 
@@ -62,7 +66,7 @@ def test_what_a_dry_run_prints_is_what_runs(slurm):
   job(slurm)
   run = [line for line in launch_scripts.calls(slurm).splitlines() if line.startswith('srun')]
   launch_scripts.stand_in(slurm, 'sbatch')
-  environment = dict(SLURM_GPUS_ON_NODE='1', SLURM_JOB_ID='7')
+  environment = dict(SLURM_GPUS_ON_NODE='1', SLURM_CPUS_PER_TASK='1', SLURM_JOB_ID='7')
   typed = launch_scripts.bash('-c', dry_run().stdout, folder=slurm, **environment)
   assert typed.returncode == 0, typed.stderr
   submission, step, requeue = launch_scripts.calls(slurm).splitlines()
@@ -89,10 +93,11 @@ def test_a_run_that_fails_fails(slurm):
 
 
 # srun with two tasks, whose exit codes are given. It ends with the higher one; where it is to end
-# the others once one fails, it does so by SIGTERM.
+# the others once one fails, or some time after one has ended, it does so by SIGTERM.
 TWO_TASKS = """
 codes=({0} {1})
 case "$*" in *--kill-on-bad-exit=1*) [ {0} -eq 0 ] || codes[1]=143 ;; esac
+case "$*" in *--wait=0*) ;; *) codes[1]=143 ;; esac
 exit $(( codes[0] > codes[1] ? codes[0] : codes[1] ))
 """
 
@@ -145,10 +150,18 @@ def test_a_cancelled_job_does_not_come_back(slurm):
   ('gpus', 'expected'), [('4', '0,1,2,3'), ('1', '0'), ('0', ''), (None, '')]
 )
 def test_a_task_has_all_gpus_of_its_node(gpus, expected, slurm):
-  launch_scripts.stand_in(slurm, 'srun', f'echo "${{JAX_LOCAL_DEVICE_IDS:-}}" > {slurm}/devices')
+  launch_scripts.stand_in(slurm, 'srun', f'echo "${{JAX_LOCAL_DEVICE_IDS:-}}" > "{slurm}/devices"')
   environment = {} if gpus is None else {'SLURM_GPUS_ON_NODE': gpus}
   assert job(slurm, **environment).returncode == 0
   assert (slurm / 'devices').read_text().strip() == expected
+
+
+@pytest.mark.parametrize('cpus', ['32', None])
+def test_a_task_has_the_cpus_that_were_asked_for(cpus, slurm):
+  launch_scripts.stand_in(slurm, 'srun', f'echo "${{SRUN_CPUS_PER_TASK-none}}" > "{slurm}/cpus"')
+  environment = {} if cpus is None else {'SLURM_CPUS_PER_TASK': cpus}
+  assert job(slurm, **environment).returncode == 0
+  assert (slurm / 'cpus').read_text().strip() == (cpus or 'none')
 
 
 def test_the_virtual_environment_may_have_another_name(slurm):

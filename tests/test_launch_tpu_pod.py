@@ -20,7 +20,7 @@ COMMANDS = {
 }
 OTHERS = {
   'create_v5e': ['create', *PLACE, '--name=small', '--accelerator=v5litepod-16'],
-  'setup_bucket': ['setup', *PLACE, '--bucket=gs://my-bucket', '--mount=/mnt/my bucket'],
+  'setup_bucket': ['setup', *PLACE, '--bucket=gs://my-bucket', '--mount=/mnt/my-bucket'],
 }
 
 
@@ -30,10 +30,12 @@ def dry_run(command, *flags):
 
 @pytest.fixture
 def google(tmp_path):
-  """Stand-ins for gcloud, whose slice was preempted and comes again, and for tar."""
+  """Stand-ins for tar and for gcloud, which says a state of `states` at each look, or fails."""
   states = tmp_path / 'states'
-  states.write_text('ACTIVE\n')
-  then = f"""[ "$4" != describe ] || {{ head -n 1 {states}; sed -i 1d {states}; }}"""
+  states.write_text('NONE\nACTIVE\n')
+  then = f"""[ "$4" = describe ] || exit 0
+    state=$(head -n 1 '{states}'); sed -i 1d '{states}'
+    [ "$state" != NONE ] && echo "$state" """
   launch_scripts.stand_in(tmp_path, 'gcloud', then)
   launch_scripts.stand_in(tmp_path, 'tar')
   launch_scripts.stand_in(tmp_path, 'sleep')
@@ -53,7 +55,7 @@ def test_a_dry_run_prints_exactly_this(name, arguments):
 @pytest.mark.parametrize('command', COMMANDS)
 def test_what_a_dry_run_prints_is_what_runs(command, google):
   flags = COMMANDS[command]
-  states = 'SUSPENDED\nACTIVE\n' if command == 'resume' else 'ACTIVE\n'
+  states = 'SUSPENDED\nNONE\nACTIVE\n' if command == 'resume' else 'NONE\nACTIVE\n'
   (google / 'states').write_text(states)
   assert launch_scripts.bash(SCRIPT, command, *flags, folder=google).returncode == 0
   run = launch_scripts.calls(google)
@@ -115,18 +117,32 @@ def test_setup_mounts_unless_it_is_mounted_and_stops_at_the_first_failure(tmp_pa
 
 
 def test_create_waits_until_the_slice_is_there(google):
-  (google / 'states').write_text('WAITING_FOR_RESOURCES\nPROVISIONING\nACTIVE\n')
+  (google / 'states').write_text('NONE\nWAITING_FOR_RESOURCES\nPROVISIONING\nACTIVE\n')
   done = launch_scripts.bash(SCRIPT, 'create', *COMMANDS['create'], folder=google)
   assert done.returncode == 0
   assert launch_scripts.calls(google).count('sleep 30') == 2
 
 
+def test_create_waits_on_where_it_was_interrupted(google):
+  (google / 'states').write_text('WAITING_FOR_RESOURCES\nPROVISIONING\nACTIVE\n')
+  assert launch_scripts.bash(SCRIPT, 'create', *COMMANDS['create'], folder=google).returncode == 0
+  assert 'queued-resources create' not in launch_scripts.calls(google)
+
+
+@pytest.mark.parametrize(('failed_looks', 'code'), [(9, 0), (10, 1)])
+def test_some_looks_in_a_row_may_fail(failed_looks, code, google):
+  (google / 'states').write_text('NONE\n' + failed_looks * 'NONE\n' + 'ACTIVE\n')
+  done = launch_scripts.bash(SCRIPT, 'create', *COMMANDS['create'], folder=google)
+  assert done.returncode == code, done.stderr
+
+
 @pytest.mark.parametrize(
   ('command', 'states', 'expected'),
   [
-    ('create', 'FAILED\n', "shallow-jax is 'FAILED'"),
-    ('create', '', "shallow-jax is ''"),
-    ('resume', 'ACTIVE\n', 'there is nothing to resume'),
+    ('create', 'NONE\nFAILED\n', "shallow-jax is 'FAILED'"),
+    ('create', 'NONE\n', "shallow-jax is ''"),
+    ('resume', 'ACTIVE\n', "there is nothing to resume; 'run' starts"),
+    ('resume', 'PROVISIONING\n', "there is nothing to resume; 'create' waits"),
   ],
 )
 def test_a_slice_in_another_state_is_one_line(command, states, expected, google):
@@ -155,6 +171,16 @@ BAD_INPUT = {
     ['run', *PLACE, '--', '--config=x', '--workdir=/tmp/d'],
     'expected below /mnt/shallow_jax',
   ),
+  'a workdir that leaves the shared folder': (
+    ['run', *PLACE, '--', '--config=x', '--workdir=runs/../../d'],
+    'expected a folder without ..',
+  ),
+  'a mount that systemd takes for two': (
+    ['setup', *PLACE, *NFS, '--mount=/mnt/my bucket'],
+    '--mount=/mnt/my bucket: expected an absolute folder',
+  ),
+  'a relative mount': (['setup', *PLACE, *NFS, '--mount=mnt'], '--mount=mnt: expected'),
+  'a mount with a slash behind it': (['setup', *PLACE, *NFS, '--mount=/mnt/'], '/mnt/: expected'),
   'an incomplete resume': (['resume', *PLACE, *SLICE, *NFS], '--config is missing'),
 }
 
@@ -165,6 +191,13 @@ def test_bad_input_is_one_line_and_calls_nothing(arguments, expected, google):
   assert (done.returncode, done.stdout) == (1, '')
   assert len(done.stderr.splitlines()) == 1
   assert expected in done.stderr
+  assert launch_scripts.calls(google) == ''
+
+
+@pytest.mark.parametrize('name', ['TPU_POD_SPOT', 'TPU_POD_DRY_RUN'])
+def test_a_switch_is_1_or_nothing(name, google):
+  done = launch_scripts.bash(SCRIPT, 'delete', *PLACE, folder=google, **{name: '0'})
+  assert (done.returncode, done.stderr) == (1, f'{SCRIPT}: {name}=0: expected 1, or nothing\n')
   assert launch_scripts.calls(google) == ''
 
 

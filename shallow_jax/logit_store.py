@@ -200,24 +200,22 @@ def load(
   *,
   expect: logit_manifest.Spec | None = None,
   memory_limit_bytes: int = MEMORY_LIMIT_BYTES,
-  share: tuple[int, int] = (0, 1),
 ) -> Store:
   """Verify a store and return it: in memory (read-only) up to the limit, else mapped.
 
-  Args:
-    folder: of the store.
-    expect: what the store is to be; None: whatever it is.
-    memory_limit_bytes: for its logits.
-    share: as of `verify`.
-
   Raises:
-    logit_manifest.LogitStoreError: as verify does, or the store is not the one that `expect`
-      describes (every differing field is named).
+    logit_manifest.LogitStoreError: as verify does.
   """
+  verify(folder, expect=expect)
+  return opened(folder, memory_limit_bytes=memory_limit_bytes)
+
+
+def opened(
+  folder: str | os.PathLike[str], *, memory_limit_bytes: int = MEMORY_LIMIT_BYTES
+) -> Store:
+  """Return a store that was verified, by this process or by several together."""
   folder = pathlib.Path(folder)
-  if expect is not None and is_finished(folder):
-    logit_manifest.check_spec(logit_manifest.read(folder).spec, expect, folder)
-  manifest = verify(folder, share)
+  manifest = logit_manifest.read(folder)
   spec = manifest.spec
   mapped = _mapped(folder, spec)
   if sum(spec.num_bytes(shard) for shard in spec.shards()) > memory_limit_bytes:
@@ -228,22 +226,29 @@ def load(
 
 
 def verify(
-  folder: str | os.PathLike[str], share: tuple[int, int] = (0, 1)
+  folder: str | os.PathLike[str],
+  *,
+  expect: logit_manifest.Spec | None = None,
+  share: tuple[int, int] = (0, 1),
 ) -> logit_manifest.Manifest:
   """Return the manifest after every file was found to be the one that was written.
 
   Args:
     folder: of the store.
+    expect: what the store is to be; None: whatever it is.
     share: (i, n): this is reader i of n that verify the store together, each an n-th of its files.
 
   Raises:
-    logit_manifest.LogitStoreError: naming the first damaged file, or the manifest's wrong field.
+    logit_manifest.LogitStoreError: naming the first damaged file, or the manifest's wrong field; or
+      the store is not the one that `expect` describes (every differing field is named).
   """
   folder = pathlib.Path(folder)
   message = f'{folder}: no {logit_manifest.FILE_NAME}: the store is missing or not finished'
   logit_manifest.check(is_finished(folder), message)
   manifest = logit_manifest.read(folder)
   spec = manifest.spec
+  if expect is not None:
+    logit_manifest.check_spec(spec, expect, folder)
 
   def check(record: logit_manifest.Record, shard: logit_manifest.Shard) -> None:
     soundness = _Soundness(spec)

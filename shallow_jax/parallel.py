@@ -262,11 +262,6 @@ def mean(tree: Any) -> Any:
   return jax.lax.pmean(tree, DATA) if _is_mapped() else tree
 
 
-def own_key(key: jax.Array) -> jax.Array:
-  """In a program of pmap a key of each device's own, elsewhere the key itself."""
-  return jax.random.fold_in(key, jax.lax.axis_index(DATA)) if _is_mapped() else key
-
-
 def each_device(forward: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
   """Compiles `forward(variables, constants, raw, views)` for all devices of this process.
 

@@ -137,6 +137,8 @@ def agree(value: _T) -> _T:
 def refusing_together(*refusals: type[Exception]) -> Iterator[None]:
   """All processes meet at the block's end; what one of them refuses all refuse, in its words.
 
+  Within the block they don't meet: one that refuses would miss the others.
+
   Args:
     *refusals: the exceptions of one message that the block may raise; of several processes that
       raise one that of the lowest index counts.
@@ -202,8 +204,10 @@ def guard(workdir: pathlib.Path) -> Iterator[run_guard.StopRequest]:
     with run_guard.lock(workdir), run_guard.handle_signals() as stop:
       yield stop
     return
-  with run_guard.lock(workdir) if is_first() else contextlib.nullcontext():
-    meet('the workdir is held')
+  with contextlib.ExitStack() as held:
+    with refusing_together(run_guard.RunGuardError):
+      if is_first():
+        held.enter_context(run_guard.lock(workdir))
     yield StopRequest()
 
 

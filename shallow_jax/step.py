@@ -133,7 +133,7 @@ def train_step(
     key: of the dropout; folded with the step.
     compute_dtype: float32 or bfloat16, see `models.apply_train`.
   """
-  step_key = parallel.own_key(jax.random.fold_in(key, state.step))
+  step_key = jax.random.fold_in(key, state.step)
 
   def objective(params: Any) -> tuple[jax.Array, Any]:
     variables = dict(state.variables, params=params)

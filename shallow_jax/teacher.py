@@ -63,29 +63,26 @@ def targets(
   Every store is verified, by several processes together, and must be of these very members,
   examples, views and preprocessing; 64 of its rows are computed again.
   """
+  described = [
+    (_folder(experiment, network, members, each), _spec(experiment, members, each)) for each in sets
+  ]
   with processes.refusing_together(experiment_lib.ExperimentError, logit_manifest.LogitStoreError):
-    stores = [_load(experiment, network, members, logit_set) for logit_set in sets]
+    for folder, spec in described:
+      _verify_share(folder, spec)
+  limit = 0 if processes.are_several() else logit_store.MEMORY_LIMIT_BYTES
+  stores = [logit_store.opened(folder, memory_limit_bytes=limit) for folder, _ in described]
+  for logit_set, (folder, _), each in zip(sets, described, stores, strict=True):
+    _check_alignment(experiment, members, logit_set, folder, each.logits)
   statistics = logit_store.statistics([each.manifest for each in stores])
   return stored_targets.targets(stores), statistics
 
 
-def _load(
-  experiment: experiment_lib.Experiment,
-  network: str,
-  members: Sequence[tuple[str, int]],
-  logit_set: graph.LogitSet,
-) -> logit_store.Store:
-  folder = _folder(experiment, network, members, logit_set)
+def _verify_share(folder: pathlib.Path, spec: logit_manifest.Spec) -> None:
+  """Verifies what falls to this process of those that verify a store together."""
   if not folder.exists():
     raise experiment_lib.ExperimentError(f'{folder}: not there yet; run with --stage=logits first')
-  loaded = logit_store.load(
-    folder,
-    expect=_spec(experiment, members, logit_set),
-    memory_limit_bytes=0 if processes.are_several() else logit_store.MEMORY_LIMIT_BYTES,
-    share=(processes.index(), processes.count()),
-  )
-  _check_alignment(experiment, members, logit_set, folder, loaded.logits)
-  return loaded
+  share = (processes.index(), processes.count())
+  logit_store.verify(folder, expect=spec, share=share)
 
 
 def _compute(

@@ -5,7 +5,7 @@ program is vmapped over them and divided over the devices. A batched product rou
 than a single one, so that the results are those of one by one up to rounding.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import contextlib
 import dataclasses
 import logging
@@ -88,15 +88,25 @@ def _start(
       for problem, state in zip(problems, alone, strict=True)
     ]
   )
-  seconds, started = 0.0, time.perf_counter()
+  notes: Mapping[str, Any] = {'wall_seconds': 0.0, 'diverged_at': {}}
+  started = time.perf_counter()
   restored = checkpoint.restore_newest(folders[0] / 'checkpoints', (states, selections))
   if restored is not None:
     (states, selections), notes = restored
-    seconds = notes['wall_seconds']
   step = int(np.asarray(layout.members(states.step, len(problems))[0]))
   if step:
     _log.info('%s and those with it continue at step %d', folders[0], step)
-  return _Run(problems, folders, layout, states, list(selections), step, seconds, started)
+  return _Run(
+    problems,
+    folders,
+    layout,
+    states,
+    list(selections),
+    step,
+    notes['wall_seconds'],
+    started,
+    {int(i): at for i, at in notes['diverged_at'].items()},
+  )
 
 
 def _opened(
@@ -136,6 +146,7 @@ def _loop(
       _evaluate(run, writers, progress)
     stopping = stop.requested
     if stopping or (run.step % entry['checkpoint_every_steps'] == 0 and not at_end):
+      _note_diverged(run, losses)
       for writer in writers:
         writer.flush()
       _save(run)
@@ -146,8 +157,12 @@ def _loop(
 def _note_diverged(run: _Run, losses: Any) -> None:
   for i in np.flatnonzero(~np.isfinite(np.asarray(losses))).tolist():
     if i not in run.diverged_at:
-      run.diverged_at[i] = run.step
-      _log.warning('%s: the loss is not finite at step %d', run.folders[i], run.step)
+      _note_that_one_diverged(run, i)
+
+
+def _note_that_one_diverged(run: _Run, i: int) -> None:
+  run.diverged_at[i] = run.step
+  _log.warning('%s: the loss is not finite at step %d', run.folders[i], run.step)
 
 
 def _evaluate(run: _Run, writers: Sequence[train.Writer], progress: train.Progress) -> None:
@@ -164,6 +179,9 @@ def _evaluate(run: _Run, writers: Sequence[train.Writer], progress: train.Progre
     figures, _ = selection_lib.evaluate(
       problem.entry, problem.module, variables[i], problem.dataset, problem.validation
     )
+    if not np.isfinite(figures['loss']):
+      _note_that_one_diverged(run, i)
+      continue
     writers[i].write(step, 'train', {'loss': sums[i] / ((step - 1) % interval + 1)})
     writers[i].write(step, 'validation', figures)
     errors.append(f'{figures["error"]:.2f}')
@@ -178,7 +196,10 @@ def _save(run: _Run) -> None:
     run.folders[0] / 'checkpoints',
     run.step,
     (run.states, run.layout.replicate(run.selections)),
-    notes={'wall_seconds': run.seconds_before + time.perf_counter() - run.started},
+    notes={
+      'wall_seconds': run.seconds_before + time.perf_counter() - run.started,
+      'diverged_at': {str(i): step for i, step in run.diverged_at.items()},
+    },
     keep=train.CHECKPOINTS_KEPT,
   )
 

@@ -4,7 +4,6 @@ XLA_FLAGS=--xla_force_host_platform_device_count=4 python tests/parallel_runs.py
 """
 
 import contextlib
-import dataclasses
 import pathlib
 import pickle
 import sys
@@ -33,6 +32,7 @@ CASES = {
   'dropout': dict(model=dict(WIDE, dropout=0.5)),
   'several steps a call': dict(model=WIDE, steps_per_call=3),
   'batch statistics': dict(model=CNN),
+  'stochastic pooling': dict(model=dict(CNN, pooling='stochastic', dropout=0.5)),
 }
 LAYOUTS = {
   'jit': dict(compile='jit', model=1),
@@ -45,6 +45,7 @@ RUNS = (
   *(('dropout', 'jit'), ('dropout', 'model'), ('dropout', 'pmap')),
   *(('several steps a call', 'model'), ('several steps a call', 'pmap')),
   *(('batch statistics', 'jit'), ('batch statistics', 'pmap')),
+  *(('stochastic pooling', 'jit'), ('stochastic pooling', 'pmap')),
 )
 NUM_STEPS = 12
 
@@ -87,15 +88,6 @@ def found(dataset, case, settings):
     'shapes': [(x.shape, x.addressable_shards[0].data.shape) for x in jax.tree.leaves(state)],
     'resident': parallel.bytes_by_device(layout.spread(problem.examples)),
   }
-
-
-def of_one_example(dataset, name, batch_size):
-  """The variables after steps with dropout on batches that hold one example again and again."""
-  problem = make_problem(dataset, batch_size=batch_size, **CASES['dropout'])
-  repeated = {key: np.repeat(each[:1], len(each), axis=0) for key, each in problem.examples.items()}
-  problem = dataclasses.replace(problem, examples=repeated)
-  layout = problem_lib.layout(problem.entry, problem.module, LAYOUTS[name])
-  return jax.device_get(steps(problem, layout)[0].variables)
 
 
 def sent(dataset):
@@ -242,7 +234,6 @@ def main(path):
   report = {
     'runs': {(case, name): found(dataset, case, LAYOUTS[name]) for case, name in RUNS},
     'again': found(dataset, 'dense', LAYOUTS['jit']),
-    'of one example': of_one_example(dataset, 'pmap', 40),
     'sent': sent(dataset),
     'stay': [stay(dataset, limit) for limit in limits(dataset)],
     'logits': logits(dataset),

@@ -113,7 +113,7 @@ def test_each_damaged_file_is_found_by_one_of_the_readers_that_verify_together(t
     refused = []
     for reader in range(readers):
       try:
-        logit_store.load(tmp_path, share=(reader, readers))
+        logit_store.verify(tmp_path, share=(reader, readers))
       except logit_manifest.LogitStoreError as error:
         refused.append(str(error))
     (message,) = refused

@@ -197,12 +197,19 @@ def test_a_mistake_in_the_config_is_one_line_of_each_process(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_damaged_store_is_one_line_of_each_process(alone, tmp_path):
+@pytest.mark.parametrize('stage', ['all', 'train'])  # the first verifies alone, then both together
+@pytest.mark.parametrize('shard', [0, 1])  # whose turn is it?
+@pytest.mark.parametrize('damage', ['changed', 'shortened', 'removed'])
+def test_a_damaged_store_is_one_line_of_each_process(alone, tmp_path, stage, shard, damage):
   workdir = shutil.copytree(alone, tmp_path / 'run')
   shutil.rmtree(workdir / 'mimic')
-  (path,) = (workdir / 'cnn' / 'seed-0' / 'logits' / 'unlabelled').glob('shard-00001-of-*.npy')
-  path.write_bytes(path.read_bytes()[:-1] + b'!')
-  process = start(workdir)
+  logits = workdir / 'cnn' / 'seed-0' / 'logits' / 'unlabelled'
+  (path,) = logits.glob(f'shard-0000{shard}-of-*.npy')
+  data = path.read_bytes()
+  path.write_bytes(data[:-1] + (b'!' if damage == 'changed' else b''))
+  if damage == 'removed':
+    path.unlink()
+  process = start(workdir, f'--stage={stage}')
   printed = finish(process)
   assert process.returncode == 1
   for index in (0, 1):

@@ -97,6 +97,37 @@ def test_a_seed_that_diverges_leaves_the_others_alone(digits, tmp_path):
   assert second.validation == pytest.approx(alone.validation, rel=TOLERANCE)
 
 
+OVERFLOWS = dict(schedule='constant', warmup_steps=0, learning_rate=1e18)
+
+
+@pytest.mark.parametrize('select', ['error', 'last'])
+def test_a_seed_whose_last_step_overflows_has_no_result(digits, tmp_path, select):
+  """Its loss is finite: that of the weights before."""
+  problems = problems_of(digits, num_steps=1, select=select, optimizer=OVERFLOWS)
+  together = train_together.fit(problems, folders_of(tmp_path, problems))
+  assert train.fit(problems[0], tmp_path / 'alone').diverged
+  assert [each.diverged for each in together] == [True, True]
+  for folder in folders_of(tmp_path, problems):
+    assert 'NaN' not in (folder / 'metrics.jsonl').read_text()
+
+
+@pytest.mark.parametrize('stop_after', [3, 4])
+def test_a_seed_that_has_diverged_stays_so_when_its_group_goes_on(digits, tmp_path, stop_after):
+  optimizer = dict(OVERFLOWS, learning_rate=1e3)
+  problems = problems_of(
+    digits, num_steps=4, evaluate_every_steps=2, checkpoint_every_steps=2, optimizer=optimizer
+  )
+  whole = train_together.fit(problems, folders_of(tmp_path / 'whole', problems))
+  folders = folders_of(tmp_path / 'stopped', problems)
+  with pytest.raises(run_guard.Stopped):
+    train_together.fit(problems, folders, stop=stop_at.StopAt(stop_after))
+  resumed = train_together.fit(problems, folders)
+  assert [(each.diverged, each.step) for each in resumed] == [
+    (each.diverged, each.step) for each in whole
+  ]
+  assert whole[0].diverged
+
+
 def entries(**mimic):
   nets = dict(
     cnn=dict(model=dict(name='cnn'), seeds=2),

@@ -40,11 +40,11 @@ class CNN(nn.Module):
       x = layers.hidden_units(self, pooling.Pool(self.pooling)(x, train=train))
     for maps in self.local:
       x = nn.relu(layers.locally_connected(maps)(x))
-      x = nn.Dropout(self.dropout)(layers.hidden_units(self, x), deterministic=not train)
+      x = layers.Dropout(self.dropout)(layers.hidden_units(self, x), train=train)
     x = layers.flatten(x)
     x = layers.dense_hidden(self, x, self.dense, self.dropout, train=train)
     if not (self.local or self.dense):
-      x = nn.Dropout(self.dropout)(x, deterministic=not train)
+      x = layers.Dropout(self.dropout)(x, train=train)
     return layers.Output(self.num_classes, self.output_init_scale)(x)
 
   def _convolution(self, x: jax.Array, maps: int, *, train: bool) -> jax.Array:
@@ -90,14 +90,14 @@ class ShallowConv(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
     """Returns the logits [batch, num_classes]."""
-    x = nn.Dropout(self.input_dropout)(x, deterministic=not train)
+    x = layers.Dropout(self.input_dropout)(x, train=train)
     x = layers.hidden_units(self, nn.relu(layers.Conv(self.features, self.kernel_size)(x)))
     x = layers.hidden_units(self, pooling.max_pool(x))
     if self.batch_norm:
       x = layers.batch_norm(train=train)(x)
     x = layers.flatten(x)
     x = layers.WideHidden(self.hidden, self.bottleneck, self.batch_norm)(x, train=train)
-    x = nn.Dropout(self.dropout)(x, deterministic=not train)
+    x = layers.Dropout(self.dropout)(x, train=train)
     return layers.Output(self.num_classes, self.output_init_scale)(x)
 
   @property

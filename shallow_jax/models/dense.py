@@ -25,7 +25,7 @@ class DNN(nn.Module):
   def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
     """Returns the logits [batch, num_classes]."""
     x = layers.flatten(x)
-    x = nn.Dropout(self.input_dropout)(x, deterministic=not train)
+    x = layers.Dropout(self.input_dropout)(x, train=train)
     x = layers.dense_hidden(self, x, self.hidden, self.dropout, train=train)
     return layers.Output(self.num_classes, self.output_init_scale)(x)
 
@@ -58,9 +58,9 @@ class Shallow(nn.Module):
   def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
     """Returns the logits [batch, num_classes]."""
     x = layers.flatten(x)
-    x = nn.Dropout(self.input_dropout)(x, deterministic=not train)
+    x = layers.Dropout(self.input_dropout)(x, train=train)
     x = layers.WideHidden(self.hidden, self.bottleneck)(x, train=train)
-    x = nn.Dropout(self.dropout)(x, deterministic=not train)
+    x = layers.Dropout(self.dropout)(x, train=train)
     return layers.Output(self.num_classes, self.output_init_scale)(x)
 
   @property

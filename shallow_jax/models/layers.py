@@ -12,6 +12,8 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
+from shallow_jax.models import mapped
+
 HE_NORMAL = nn.initializers.he_normal()
 BATCH_NORM_EPSILON = 1e-5
 
@@ -177,24 +179,30 @@ def _merged(params: Params, batch_stats: Params) -> dict[str, jax.Array]:
   return {'kernel': (v * gain[None, :]) @ u, 'bias': bias + shift @ u}
 
 
+class Dropout(nn.Module):
+  """Dropout whose masks are the same however the batch is divided over devices."""
+
+  rate: float
+
+  @nn.compact
+  def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+    """Zeroes a share `rate` of x [batch, ...] in training and multiplies the rest by 1/(1-rate)."""
+    if not train or self.rate == 0:
+      return x
+    kept, key = 1 - self.rate, self.make_rng('dropout')
+    mask = mapped.draw(lambda shape: jax.random.bernoulli(key, kept, shape), x.shape)
+    return jnp.where(mask, x / kept, 0)
+
+
 def batch_norm(*, train: bool, **options: Any) -> nn.BatchNorm:
   """Batch normalisation: the batch's own statistics in training, running ones in evaluation."""
   return nn.BatchNorm(
     use_running_average=not train,
     momentum=0.9,
     epsilon=BATCH_NORM_EPSILON,
-    axis_name=_mapped_axis() if train else None,
+    axis_name=mapped.axis() if train else None,
     **options,
   )
-
-
-def _mapped_axis() -> str | None:
-  """The axis over which pmap divides the batch, whose statistics are taken over all of it."""
-  try:
-    jax.lax.axis_size('data')
-  except NameError:
-    return None
-  return 'data'
 
 
 # Of WideHidden's and Output's parameters: the axis over the hidden units, by the end of the path.
@@ -257,7 +265,7 @@ def dense_hidden(
   """
   for width in widths:
     x = nn.relu(nn.Dense(width, kernel_init=HE_NORMAL)(x))
-    x = nn.Dropout(dropout)(hidden_units(module, x), deterministic=not train)
+    x = Dropout(dropout)(hidden_units(module, x), train=train)
   return x
 
 

@@ -11,6 +11,8 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
+from shallow_jax.models import mapped
+
 _SIZE, _STRIDE = 3, 2
 
 
@@ -117,7 +119,9 @@ def sampled_pool(x: jax.Array, key: jax.Array) -> jax.Array:
   """
   _check_images(x)
   rows, columns = (_windows(length) for length in x.shape[1:3])
-  draws = jax.random.uniform(key, (x.shape[0], rows, columns, x.shape[3]), x.dtype)
+  draws = mapped.draw(
+    lambda shape: jax.random.uniform(key, shape, x.dtype), (len(x), rows, columns, x.shape[3])
+  )
   return _sampled_pool(x, draws, x.shape[1:3])
 
 

@@ -20,7 +20,6 @@ that of all threads. What an experiment's trainings take: benchmark_experiment.p
 """
 
 from collections.abc import Callable, Mapping, Sequence
-import json
 import os
 import pathlib
 import platform
@@ -46,13 +45,27 @@ _TORCH = 'launch.benchmarks.torch_peer'
 _KERAS = 'launch.benchmarks.keras_peer'
 _TORCHDISTILL = 'launch.benchmarks.torchdistill_peer'
 
-_ROUNDS = flags.DEFINE_integer('rounds', 9, 'of all that is compared')
-_SECONDS = flags.DEFINE_float('seconds', 0.5, 'that a turn takes, at least one unit of work')
-_BATCH = flags.DEFINE_integer('batch_size', 128, 'of a step')
+_ROUNDS = flags.DEFINE_integer('rounds', 9, 'of all that is compared', lower_bound=1)
+_SECONDS = flags.DEFINE_float(
+  'seconds', 0.5, 'of a turn, of one unit of work or more', lower_bound=0
+)
+_BATCH = flags.DEFINE_integer('batch_size', 128, 'of a step', lower_bound=1)
 _STUDENTS = flags.DEFINE_list('students', [*nets.STUDENTS], 'of nets.py')
-_OUTPUT = flags.DEFINE_string('output', '', 'a JSON file, which is added to; empty: only print')
+_OUTPUT = flags.DEFINE_string(
+  'output', '', 'a JSON file, whose other parts stay; empty: only print'
+)
 _FIGURE = flags.DEFINE_string('figure', '', 'a PNG of all that is in --output; empty: none')
 
+# Of a step: above, below, which time.
+STEP_RATIOS = {
+  'of the roofline': ('ours products', 'ours step', 'wall'),
+  'times PyTorch, CPU time': ('pytorch eager', 'ours step', 'cpu'),
+  'times PyTorch that keeps memory, CPU time': ('pytorch-keeping eager', 'ours step', 'cpu'),
+  'times PyTorch, channels last, CPU time': ('pytorch channels-last', 'ours step', 'cpu'),
+  'times PyTorch compiled, CPU time': ('pytorch compiled', 'ours step', 'cpu'),
+  'times torchdistill, CPU time': ('torchdistill box', 'ours step', 'cpu'),
+  "times Keras' Distiller, CPU time": ('keras distiller', 'ours step', 'cpu'),
+}
 STORE_EXAMPLES = 1 << 20
 DATA_SIZES = (1_000, 10_000, 100_000)
 WIDTHS = (2_000, 4_000, 8_000, 16_000, 32_000)
@@ -70,36 +83,31 @@ def _student(name: str, net: nets.Net) -> dict[str, Any]:
   contenders = {
     'ours': (f'{_OURS}:student', arguments),
     'pytorch': (f'{_TORCH}:student', arguments),
+    'pytorch-keeping': (f'{_TORCH}:student_keeping_memory', arguments),
     'torchdistill': (f'{_TORCHDISTILL}:student', arguments),
   }
   if net['model']['name'] == 'shallow':
     contenders['keras'] = (f'{_KERAS}:student', arguments)
-  found = _compare(contenders)
-  wanted = {
-    'of the roofline': ('ours products', 'ours step', 'wall'),
-    'times PyTorch, CPU time': ('pytorch eager', 'ours step', 'cpu'),
-    'times PyTorch compiled, CPU time': ('pytorch compiled', 'ours step', 'cpu'),
-    'times torchdistill, CPU time': ('torchdistill box', 'ours step', 'cpu'),
-    "times Keras' Distiller, CPU time": ('keras distiller', 'ours step', 'cpu'),
-  }
-  return _show(name, found, wanted)
+  return _show(name, _compare(contenders), STEP_RATIOS)
 
 
 def teacher() -> dict[str, Any]:
-  """The teacher's step and its logits of a batch, one core each."""
+  """The teacher's step and its logits of a batch, beside PyTorch's, one core each."""
   arguments = dict(net=nets.TEACHER, batch_size=_BATCH.value)
   contenders = {
     'ours': (f'{_OURS}:teacher', arguments),
     'pytorch': (f'{_TORCH}:teacher', arguments),
   }
-  found = _compare(contenders, cores=1)
   wanted = {
-    'step, of the roofline': ('ours products', 'ours step', 'wall'),
-    'step, times PyTorch': ('pytorch eager', 'ours step', 'wall'),
-    'step, times PyTorch compiled': ('pytorch compiled', 'ours step', 'wall'),
-    'logits, times PyTorch': ('pytorch sweep', 'ours sweep', 'wall'),
+    **STEP_RATIOS,
+    'logits, times PyTorch, CPU time': ('pytorch sweep', 'ours sweep', 'cpu'),
+    'logits, times PyTorch, channels last, CPU time': (
+      'pytorch sweep-channels-last',
+      'ours sweep',
+      'cpu',
+    ),
   }
-  return _show('teacher, one core', found, wanted)
+  return _show('teacher, one core', _compare(contenders, cores=1), wanted)
 
 
 def epochs() -> dict[str, Any]:
@@ -123,7 +131,10 @@ def epochs() -> dict[str, Any]:
 
 def store() -> dict[str, Any]:
   """The logit store of a million images."""
-  found = _compare({'store': ('launch.benchmarks.stores:store', dict(num_examples=STORE_EXAMPLES))})
+  with tempfile.TemporaryDirectory() as folder:
+    arguments = dict(parent=folder, num_examples=STORE_EXAMPLES)
+    found = _compare({'store': ('launch.benchmarks.stores:store', arguments)})
+  print('bytes a record:', found['notes']['store']['bytes_a_record'])
   wanted = {
     'verify, of sha256': ('store sha256', 'store verify', 'wall'),
     'random reads, of memmap': ('store read-memmap', 'store read', 'wall'),
@@ -207,15 +218,46 @@ _PARTS = flags.DEFINE_list('parts', [*PARTS], 'what to measure')
 
 def main(argv: list[str]) -> None:
   """Measures, prints, and writes after each part."""
-  del argv
-  path = pathlib.Path(_OUTPUT.value)
-  found = json.loads(path.read_text()) if _OUTPUT.value and path.exists() else {}
+  if argv[1:]:
+    raise app.UsageError(f'{argv[1]!r} is no flag')
+  output, drawn = pathlib.Path(_OUTPUT.value), pathlib.Path(_FIGURE.value)
+  found = _found_before(output) if _OUTPUT.value else {}
+  if _FIGURE.value and not {*found, *_PARTS.value} & {*figure.PARTS}:
+    raise app.UsageError(f'--figure={drawn}: it shows {", ".join(figure.PARTS)}, none is there')
+  for path in (output, drawn):
+    path.parent.mkdir(parents=True, exist_ok=True)
   for part in _PARTS.value:
     found[part] = {'provenance': _provenance(), 'found': PARTS[part]()}
     if _OUTPUT.value:
-      storage.write_json(path, found)
+      storage.write_json(output, found)
   if _FIGURE.value:
-    storage.write_bytes(pathlib.Path(_FIGURE.value), figure.draw(found))
+    storage.write_bytes(drawn, figure.draw(found))
+
+
+def _found_before(path: pathlib.Path) -> dict[str, Any]:
+  """What an earlier run has written."""
+  if not path.exists():
+    return {}
+  try:
+    found = storage.read_json(path)
+  except storage.StorageError as error:
+    raise app.UsageError(f'--output={path}: {error}') from error
+  if not isinstance(found, dict) or not found.keys() <= PARTS.keys():
+    raise app.UsageError(f'--output={path}: expected what this program writes, or no file')
+  return found
+
+
+def _some_of(known: Mapping[str, Any]) -> Callable[[list[str]], bool]:
+  def check(given: list[str]) -> bool:
+    if given and {*given} <= {*known}:
+      return True
+    raise flags.ValidationError(f'{",".join(given)!r}: expected some of {", ".join(known)}')
+
+  return check
+
+
+flags.register_validator('parts', _some_of(PARTS))
+flags.register_validator('students', _some_of(nets.STUDENTS))
 
 
 def _compare(

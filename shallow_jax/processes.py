@@ -13,6 +13,7 @@ import os
 import pathlib
 import signal
 import sys
+import time
 from typing import Any, NoReturn, TypeVar
 
 import jax
@@ -25,6 +26,7 @@ from shallow_jax import run_guard
 HEARTBEAT_TIMEOUT_SECONDS = 60
 START_TIMEOUT_SECONDS = 300
 _SHUTDOWN_TIMEOUT_SECONDS = 60
+_LAST_WORDS_SECONDS = 1.0  # for what all refuse together
 _LOOPBACK = ('127.', 'localhost:', '[::1]:')
 _MEETING_TIMEOUT_MS = 3_600_000
 _MEETINGS = itertools.count()  # each has a name of its own
@@ -164,7 +166,9 @@ def _exchange(value: Any) -> list[Any]:
   _client().key_value_set(f'{exchange}/{index()}', json.dumps(value))
   meet('every process has said its value')
   keys = [f'{exchange}/{i}' for i in range(count())]
-  return [json.loads(_client().blocking_key_value_get(key, _MEETING_TIMEOUT_MS)) for key in keys]
+  said = [json.loads(_client().blocking_key_value_get(key, _MEETING_TIMEOUT_MS)) for key in keys]
+  meet('every process has heard all')  # the first, who has them, may end now
+  return said
 
 
 def _client() -> Any:
@@ -221,4 +225,6 @@ def end(message: str) -> NoReturn:
     sys.exit(message)
   print(message, file=sys.stderr, flush=True)
   sys.stdout.flush()
+  if is_first():
+    time.sleep(_LAST_WORDS_SECONDS)  # the others end as soon as they miss the first
   os._exit(1)

@@ -36,8 +36,8 @@ def test_a_teachers_convolutions_are_counted_too():
   assert notes['gflop'] == pytest.approx(expected)
 
 
-def test_contenders_are_timed_in_turn_in_processes_of_their_own():
-  arguments = dict(num_examples=1000)
+def test_contenders_are_timed_in_turn_in_processes_of_their_own(tmp_path):
+  arguments = dict(parent=str(tmp_path), num_examples=1000)
   with rounds.workers({'store': ('launch.benchmarks.stores:store', arguments)}, cores=1) as running:
     assert running['store'].notes['bytes_a_record']['top-k records'] == 55
     times = rounds.compare(running, rounds=3, seconds=0.001)
@@ -51,10 +51,11 @@ def test_a_peer_that_is_not_installed_is_named():
     assert rounds.compare(running, rounds=1, seconds=0.001) == {}
 
 
-def test_a_worker_that_fails_ends_the_benchmark():
+def test_a_worker_that_fails_ends_the_benchmark(tmp_path):
+  arguments = dict(parent=str(tmp_path), num_examples=0)
   with (
     pytest.raises(RuntimeError, match='a worker ended with code 1'),
-    rounds.workers({'bad': ('launch.benchmarks.stores:store', dict(num_examples=0))}),
+    rounds.workers({'bad': ('launch.benchmarks.stores:store', arguments)}),
   ):
     pass
 
@@ -82,8 +83,28 @@ def test_the_tables_are_written_between_their_lines(tmp_path):
   table.main(str(RESULTS / 'benchmark.json'), str(page))
   text = page.read_text()
   assert text.startswith(f'before\n{table.BEGIN}\n| ')
-  assert text.endswith(f'|\n{table.END}\nafter\n')
+  assert text.endswith(f' at most.\n{table.END}\nafter\n')
   assert 'STALE' not in text
+
+
+BAD_INPUT = {
+  'an unknown part': (['--parts=memory,bogus'], "'memory,bogus': expected some of students"),
+  'no part': (['--parts='], "'': expected some of students"),
+  'an unknown net': (['--students=bogus'], "'bogus': expected some of 3072-1200L-2k"),
+  'no round': (['--rounds=0'], 'lower bound'),
+  'a word': (['memory'], "'memory' is no flag"),
+  'another file': (['--output=setup.cfg'], '--output=setup.cfg: '),
+  'nothing to draw': (['--parts=memory', '--figure=x.png'], '--figure=x.png: it shows students'),
+}
+
+
+@pytest.mark.parametrize(('flags', 'expected'), BAD_INPUT.values(), ids=BAD_INPUT.keys())
+def test_bad_input_is_refused_before_anything_is_measured(flags, expected):
+  command = [sys.executable, 'launch/benchmark.py', *flags]
+  done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=100)
+  assert done.returncode == 1
+  assert expected in done.stdout + done.stderr
+  assert 'Traceback' not in done.stdout + done.stderr
 
 
 @pytest.mark.slow

@@ -10,10 +10,14 @@ from shallow_jax import plotting
 
 Found = Mapping[str, Any]
 
+PARTS = ('students', 'epochs', 'costs')  # that are drawn
+
 _CONTENDERS = {  # of a step: label, colour
   'ours step': ('shallow_jax', '#0072B2'),
   'ours products': ('its bare products (roofline)', '#a3a3a3'),
   'pytorch eager': ('PyTorch', '#D55E00'),
+  'pytorch-keeping eager': ('PyTorch, memory kept as ours', '#F2B49B'),
+  'pytorch channels-last': ('PyTorch, channels last', '#8B3A00'),
   'pytorch compiled': ('PyTorch, compiled', '#E69F00'),
   'torchdistill box': ('torchdistill', '#CC79A7'),
   'keras distiller': ("Keras' Distiller on JAX", '#009E73'),
@@ -38,7 +42,8 @@ def draw(found: Found) -> bytes:
   rows = -(-len(panels) // 2)
   heights = [5.2 if 'students' in found else 3.2, *[3.2] * (rows - 1)]
   figure = plotting.new_figure(11.0, sum(heights))
-  grid = figure.subplots(rows, 2, squeeze=False, height_ratios=heights).ravel()
+  columns = min(2, len(panels))
+  grid = figure.subplots(rows, columns, squeeze=False, height_ratios=heights).ravel()
   for axes, panel in zip(grid, panels, strict=False):
     plotting.plain(axes)
     panel(axes)
@@ -54,12 +59,11 @@ def _students(axes: axes_lib.Axes, found: Found) -> None:
   height = 0.8 / len(present)
   for i, contender in enumerate(present):
     label, color = _CONTENDERS[contender]
-    for row, net in enumerate(found.values()):
-      if contender not in net['times']:
-        continue
-      times = net['times'][contender]['cpu_ms'] / net['times']['ours step']['cpu_ms']
-      place = row + (i - (len(present) - 1) / 2) * height
-      axes.barh(place, times, 0.9 * height, color=color, label=label if row == 0 else None)
+    rows = [row for row, net in enumerate(found.values()) if contender in net['times']]
+    all_times = [net['times'] for net in found.values() if contender in net['times']]
+    times = [each[contender]['cpu_ms'] / each['ours step']['cpu_ms'] for each in all_times]
+    places = [row + (i - (len(present) - 1) / 2) * height for row in rows]
+    axes.barh(places, times, 0.9 * height, color=color, label=label)
   axes.set_yticks(range(len(found)), [*found])
   axes.invert_yaxis()
   axes.axvline(1.0, color=plotting.INK, linewidth=0.8)
@@ -75,7 +79,7 @@ def _epochs(axes: axes_lib.Axes, found: Found) -> None:
   axes.invert_yaxis()
   axes.axvline(1.0, color=plotting.INK, linewidth=0.8)
   title = 'An epoch with its teachers in every step'
-  plotting.titles(axes, title, 'time, in times of an epoch with stored logits', '')
+  plotting.titles(axes, title, 'wall clock, in times of an epoch with stored logits', '')
 
 
 def _cost(axes: axes_lib.Axes, name: str, found: Found) -> None:
@@ -91,4 +95,4 @@ def _cost(axes: axes_lib.Axes, name: str, found: Found) -> None:
   axes.set_ylim(bottom=0.5 * min(times), top=2.0 * max(times))
   plotting.log_ticks(axes.xaxis)
   plotting.log_ticks(axes.yaxis)
-  plotting.titles(axes, f'A step against {name}', _COSTS[name], 'ms')
+  plotting.titles(axes, f'A step against {name}', _COSTS[name], 'wall clock, ms')

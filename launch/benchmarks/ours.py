@@ -1,7 +1,6 @@
 """Our own steps as the loop takes them, and the bare operators in them: the roofline."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-import functools
 import math
 from typing import Any
 
@@ -184,19 +183,23 @@ def _sweep(teachers: Sequence[problem_lib.Problem], batch_size: int) -> Callable
 
 
 def _products(problem: problem_lib.Problem) -> Callable[[int], None]:
-  """Every matrix product and convolution of the step, forward and backward, by itself."""
-  operators = []
-  for eqn in _equations(_step_program(problem)):
-    call = jax.jit(functools.partial(eqn.primitive.bind, **eqn.params))
-    shapes = [variable.aval for variable in eqn.invars]
-    keys = jax.random.split(jax.random.key(0), len(shapes))
-    drawn = [jax.random.normal(key, x.shape, x.dtype) for key, x in zip(keys, shapes, strict=True)]
-    operators.append((call, drawn))
+  """Every matrix product and convolution of the step, forward and backward: a program of no more.
+
+  Of operands of their own, so that XLA may take them in any order and side by side.
+  """
+  equations = [*_equations(_step_program(problem))]
+
+  @jax.jit
+  def operators(operands: Sequence[Sequence[jax.Array]]) -> list[jax.Array]:
+    pairs = zip(equations, operands, strict=True)
+    return [eqn.primitive.bind(*each, **eqn.params) for eqn, each in pairs]
+
+  shapes = [[variable.aval for variable in eqn.invars] for eqn in equations]
+  drawn = jax.tree.map(lambda x: jax.random.normal(jax.random.key(0), x.shape, x.dtype), shapes)
 
   def call(count: int) -> None:
     for _ in range(count):
-      for operator, drawn in operators:
-        operator(*drawn).block_until_ready()
+      jax.block_until_ready(operators(drawn))
 
   return call
 

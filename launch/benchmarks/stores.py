@@ -9,7 +9,6 @@ import hashlib
 import os
 import pathlib
 import shutil
-import tempfile
 from typing import Any
 
 import numpy as np
@@ -22,9 +21,9 @@ READS, READ_ROWS = 100, 128
 _CLASSES = 10
 
 
-def store(num_examples: int) -> tuple[dict[str, Any], Calls]:
-  """Write, verify and random reads of float32 logits [1, num_examples, 10]."""
-  folder = pathlib.Path(tempfile.mkdtemp(prefix='stores-'))
+def store(parent: str, num_examples: int) -> tuple[dict[str, Any], Calls]:
+  """Write, verify and random reads of float32 logits [1, num_examples, 10], in a folder."""
+  folder = pathlib.Path(parent)
   logits = np.random.default_rng(0).standard_normal((1, num_examples, _CLASSES), np.float32)
   spec = _spec(num_examples)
   raw, records = _RawFiles(folder / 'raw', spec), _TopK(folder / 'records')

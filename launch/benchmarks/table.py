@@ -5,7 +5,7 @@
 writes them between the two lines that BEGIN and END are; a test fails when they drift apart.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 import json
 import pathlib
 import statistics
@@ -21,17 +21,18 @@ BEGIN, END = '<!-- benchmark:begin -->', '<!-- benchmark:end -->'
 _STEP_RATIOS = {
   'of the roofline': 'of the roofline',
   'times PyTorch, CPU time': '× PyTorch',
+  'times PyTorch that keeps memory, CPU time': '× the same, memory kept',
+  'times PyTorch, channels last, CPU time': '× the same, channels last',
   'times PyTorch compiled, CPU time': '× compiled',
   'times torchdistill, CPU time': '× torchdistill',
   "times Keras' Distiller, CPU time": '× Keras',
 }
-_TEACHER_RATIOS = {
-  'step, of the roofline': 'of the roofline',
-  'step, times PyTorch': '× PyTorch',
-  'step, times PyTorch compiled': '× compiled',
+_LOGITS_RATIOS = {
+  'logits, times PyTorch, CPU time': '× PyTorch',
+  'logits, times PyTorch, channels last, CPU time': '× the same, channels last',
 }
 _STORE_RATIOS = {
-  'verify, of sha256': "verify, beside sha256's bare speed",
+  'verify, of sha256': 'verify, by a thread a core, beside sha256 in one thread',
   'random reads, of memmap': 'random reads in memory, beside a memory-mapped .npy',
   'random reads of a mapped store, of memmap': 'random reads of a store on disk, beside the same',
   'random reads, times top-k records': 'random reads, beside top-k records',
@@ -51,25 +52,29 @@ def main(source: str, page: str) -> None:
 
 def markdown(found: Found) -> str:
   """The tables of steps, of epochs, of the store, and of memory and start."""
-  students = found['students']['found']
-  steps = {name: students[name] for name in nets.STUDENTS if name in students}
-  steps['the teacher, one core'] = found['teacher']['found']
+  teacher = found['teacher']['found']
+  steps = [
+    *_student_rows(found['students']['found']),
+    _row('the teacher, one core', teacher, 'ours step', _STEP_RATIOS),
+    _row("the teacher's logits, one core", teacher, 'ours sweep', _LOGITS_RATIOS),
+  ]
+  head = ("a net's step, 128 examples", 'ms', 'CPU ms', *_STEP_RATIOS.values())
   epochs, seconds = found['epochs']['found'], found['start']['found']['seconds']
-  parts = [_steps(steps), _epochs(epochs), _store(found['store']), _rest(found['memory'], seconds)]
-  return '\n\n'.join(parts)
+  tables = [_table(head, steps), _epochs(epochs), _store(found['store'])]
+  return '\n\n'.join([*tables, _rest(found['memory'], seconds), _spread(found)])
 
 
-def _steps(found: Found) -> str:
-  head = ("a net's step, 128 examples", 'ms', 'CPU ms', 'GFLOP/s', *_STEP_RATIOS.values())
-  rows = []
-  for name, net in found.items():
-    labels = _TEACHER_RATIOS if 'step, of the roofline' in net['ratios'] else _STEP_RATIOS
-    times = net['times']['ours step']
-    rate = 1e3 * net['notes']['ours']['gflop'] / times['wall_ms']
-    ratios = [_ratio(net['ratios'].get(label)) for label in labels]
-    ratios += ['–'] * (len(_STEP_RATIOS) - len(ratios))
-    rows.append((name, f'{times["wall_ms"]:.0f}', f'{times["cpu_ms"]:.0f}', f'{rate:.0f}', *ratios))
-  return _table(head, rows)
+def _student_rows(found: Found) -> list[Sequence[str]]:
+  return [
+    _row(name, found[name], 'ours step', _STEP_RATIOS) for name in nets.STUDENTS if name in found
+  ]
+
+
+def _row(name: str, net: Found, ours: str, labels: Mapping[str, str]) -> Sequence[str]:
+  times = net['times'][ours]
+  by_column = {column: net['ratios'].get(label) for label, column in labels.items()}
+  ratios = [_ratio(by_column.get(column)) for column in _STEP_RATIOS.values()]
+  return (name, f'{times["wall_ms"]:.0f}', f'{times["cpu_ms"]:.0f}', *ratios)
 
 
 def _epochs(found: Found) -> str:
@@ -83,8 +88,10 @@ def _epochs(found: Found) -> str:
 
 
 def _store(part: Found) -> str:
-  ratios = part['found']['ratios']
+  ratios, size = part['found']['ratios'], part['found']['notes']['store']['bytes_a_record']
   rows = [(label, _ratio(ratios[name])) for name, label in _STORE_RATIOS.items()]
+  sizes = ', '.join(f'{size[name]:.1f}' for name in ('store', 'raw', 'top-k records'))
+  rows.append(('bytes a record: ours, one .npy, top-k records', sizes))
   return _table(('the store: a million rows of 10 logits', 'speed'), rows)
 
 
@@ -104,6 +111,28 @@ def _rest(memory: Found, seconds: Found) -> str:
       ),
     ],
   )
+
+
+def _spread(found: Found) -> str:
+  """How far the rounds of a timing lie apart."""
+  timings = [timing['all']['wall_ms'] for timing in _timings(found)]
+  spreads = sorted(max(rounds) / min(rounds) for rounds in timings)
+  median, most = statistics.median(spreads), spreads[-1]
+  return (
+    f"Of {len(timings)} timings the slowest of a timing's rounds took {median:.2f} times as long "
+    f'as its fastest at the median, {most:.2f} times at most.'
+  )
+
+
+def _timings(found: Any) -> Iterator[Found]:
+  """All that was timed in rounds, wherever it stands."""
+  if not isinstance(found, dict):
+    return
+  if 'all' in found:
+    yield found
+  else:
+    for each in found.values():
+      yield from _timings(each)
 
 
 def _ratio(found: Found | None) -> str:

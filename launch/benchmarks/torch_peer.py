@@ -1,4 +1,7 @@
-"""The same nets and steps in PyTorch, eager and compiled."""
+"""The same nets and steps in PyTorch, eager and compiled.
+
+For images also in its other layout, channels last, which its users have to ask for.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,6 +11,7 @@ import torch
 from torch import nn
 
 from launch.benchmarks import nets
+from shallow_jax import host_memory
 
 Calls = dict[str, Callable[[int], None]]
 _LEARNING_RATE = 1e-6
@@ -15,19 +19,32 @@ _LEARNING_RATE = 1e-6
 
 def student(net: nets.Net, batch_size: int) -> tuple[dict[str, Any], Calls]:
   """A student's step on logits that lie ready."""
-  return _notes(), {
-    'eager': _steps(net, batch_size, _logit_l2),
-    'compiled': _steps(net, batch_size, _logit_l2, compiled=True),
-  }
+  return _notes(), _layouts(net, batch_size, _logit_l2)
+
+
+def student_keeping_memory(net: nets.Net, batch_size: int) -> tuple[dict[str, Any], Calls]:
+  """The same with our own setting of the C library, which PyTorch's users don't have."""
+  host_memory.keep_freed_memory()
+  return _notes(), {'eager': _steps(net, batch_size, _logit_l2)}
 
 
 def teacher(net: nets.Net, batch_size: int) -> tuple[dict[str, Any], Calls]:
   """A teacher's step on labels, and its logits of a batch."""
   return _notes(), {
-    'eager': _steps(net, batch_size, _cross_entropy),
-    'compiled': _steps(net, batch_size, _cross_entropy, compiled=True),
+    **_layouts(net, batch_size, _cross_entropy),
     'sweep': _sweep(net, batch_size),
+    'sweep-channels-last': _sweep(net, batch_size, torch.channels_last),
   }
+
+
+def _layouts(net: nets.Net, batch_size: int, loss: Callable[..., torch.Tensor]) -> Calls:
+  calls = {
+    'eager': _steps(net, batch_size, loss),
+    'compiled': _steps(net, batch_size, loss, compiled=True),
+  }
+  if len(net['input_shape']) == 3:
+    calls['channels-last'] = _steps(net, batch_size, loss, torch.channels_last)
+  return calls
 
 
 def _notes() -> dict[str, Any]:
@@ -35,9 +52,14 @@ def _notes() -> dict[str, Any]:
 
 
 def _steps(
-  net: nets.Net, batch_size: int, loss: Callable[..., torch.Tensor], *, compiled: bool = False
+  net: nets.Net,
+  batch_size: int,
+  loss: Callable[..., torch.Tensor],
+  layout: torch.memory_format = torch.contiguous_format,
+  *,
+  compiled: bool = False,
 ) -> Callable[[int], None]:
-  module = build(net)
+  module = build(net).to(memory_format=layout)
   optimizer = torch.optim.SGD(module.parameters(), lr=_LEARNING_RATE, momentum=0.9)
   inputs, labels, targets = examples(net, 10 * batch_size)
 
@@ -51,15 +73,18 @@ def _steps(
     for _ in range(count):
       rows = torch.from_numpy(rng.permutation(len(inputs))[:batch_size])
       optimizer.zero_grad()
-      forward(inputs[rows], labels[rows], targets[rows]).backward()
+      x = inputs[rows].contiguous(memory_format=layout)
+      forward(x, labels[rows], targets[rows]).backward()
       optimizer.step()
 
   return call
 
 
-def _sweep(net: nets.Net, batch_size: int) -> Callable[[int], None]:
-  module = build(net).eval()
-  inputs, _, _ = examples(net, batch_size)
+def _sweep(
+  net: nets.Net, batch_size: int, layout: torch.memory_format = torch.contiguous_format
+) -> Callable[[int], None]:
+  module = build(net).eval().to(memory_format=layout)
+  inputs = examples(net, batch_size)[0].contiguous(memory_format=layout)
 
   def call(count: int) -> None:
     with torch.inference_mode():

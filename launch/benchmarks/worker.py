@@ -18,7 +18,8 @@ def main(function: str, cores: str, arguments: str) -> None:
   answers = os.fdopen(os.dup(1), 'w')
   os.dup2(2, 1)  # what libraries print is no answer
   if int(cores):
-    os.sched_setaffinity(0, set(range(int(cores))))  # before a library counts the cores
+    allowed = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, allowed[: int(cores)])  # before a library counts the cores
   module, _, name = function.partition(':')
   try:
     contender = importlib.import_module(module)

@@ -91,7 +91,7 @@ BAD_INPUT = {
   'an unknown part': (['--parts=memory,bogus'], "'memory,bogus': expected some of students"),
   'no part': (['--parts='], "'': expected some of students"),
   'an unknown net': (['--students=bogus'], "'bogus': expected some of 3072-1200L-2k"),
-  'no round': (['--rounds=0'], 'lower bound'),
+  'no round': (['--rounds=0'], '0 is not a positive integer'),
   'a word': (['memory'], "'memory' is no flag"),
   'another file': (['--output=setup.cfg'], '--output=setup.cfg: '),
   'nothing to draw': (['--parts=memory', '--figure=x.png'], '--figure=x.png: it shows students'),

@@ -94,7 +94,7 @@ def _choice(folder: pathlib.Path, arrays: Mapping[str, str]) -> dict[str, Any] |
       raise CheckpointError(f'{folder / str(step)} holds another network: {named}')
     return {'step': step, 'notes': manifest['notes']}
   if damage:
-    start_again = f'no older checkpoint is left: delete {folder} to start again'
+    start_again = f'no older checkpoint is left: delete {folder.parent} to start again'
     raise CheckpointError(f'{damage}; {start_again}')
   return None
 

@@ -130,7 +130,7 @@ class Layout(_OnMesh):
     if self.compile == 'pmap':
       return jax.tree.map(lambda array: _by_device(array, jax.local_device_count()), tree)
     if self.mesh.size == 1:
-      return tree  # sent with the call itself, which is three times as fast
+      return tree  # sent with the call itself, which is faster
     sharding = self._sharding(None, DATA)
 
     def divided(array: np.ndarray) -> jax.Array:

@@ -79,7 +79,7 @@ def program(
       x = inputs(constants, batch, row['views'] if views > 1 else None)
       return train_step(module, loss, optimizer, state, x, batch, rate, key, compute_dtype)
 
-    if len(batches['views']) == 1:  # a scan would make convolutions 11 times slower on CPU
+    if len(batches['views']) == 1:  # a scan makes convolutions many times slower on CPU
       return one(state, jax.tree.map(lambda array: array[0], batches))
     state, each = jax.lax.scan(one, state, batches)
     return state, jnp.mean(each)

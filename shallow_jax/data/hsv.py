@@ -48,4 +48,4 @@ def jitter(images: jax.Array, scales: jax.Array, shifts: jax.Array) -> jax.Array
 
 
 def _modulo_1(x: jax.Array) -> jax.Array:
-  return x - jnp.floor(x)  # on CPU `%` takes six times as long
+  return x - jnp.floor(x)  # on CPU `%` takes several times as long

@@ -75,7 +75,7 @@ def init(
 def _compiled_init(
   module: nn.Module, input_shape: tuple[int, ...]
 ) -> Callable[[jax.Array], dict[str, Any]]:
-  """One program for all seeds: operator by operator it takes twice as long to compile."""
+  """One program for all seeds: operator by operator it takes longer to compile."""
 
   def init(key: jax.Array) -> dict[str, Any]:
     x = jnp.zeros((1, *input_shape), jnp.float32)

@@ -56,8 +56,6 @@ def extract(
 ) -> Features:
   """Compute the features of utterances.
 
-  In one thread: all of TIMIT takes about 20 seconds.
-
   Args:
     utterances: for instance a `tqdm` over them, which shows a bar.
     read: gives an utterance's samples at 16 kHz on the scale of int16; None to go on without it.

@@ -40,7 +40,7 @@ def draw(found: Found) -> bytes:
   for name in _COSTS if 'costs' in found else ():
     panels.append(lambda axes, name=name: _cost(axes, name, found['costs']['found'][name]))
   rows = -(-len(panels) // 2)
-  heights = [5.2 if 'students' in found else 3.2, *[3.2] * (rows - 1)]
+  heights = [5.6 if 'students' in found else 3.2, *[3.2] * (rows - 1)]
   figure = plotting.new_figure(11.0, sum(heights))
   columns = min(2, len(panels))
   grid = figure.subplots(rows, columns, squeeze=False, height_ratios=heights).ravel()
@@ -68,7 +68,7 @@ def _students(axes: axes_lib.Axes, found: Found) -> None:
   axes.invert_yaxis()
   axes.axvline(1.0, color=plotting.INK, linewidth=0.8)
   plotting.titles(axes, "A student's step", 'CPU time, in times of ours', '')
-  axes.legend(fontsize=8, frameon=False, loc='upper center', bbox_to_anchor=(0.4, -0.12), ncols=3)
+  axes.legend(fontsize=8, frameon=False, loc='upper center', bbox_to_anchor=(0.3, -0.12), ncols=2)
 
 
 def _epochs(axes: axes_lib.Axes, found: Found) -> None:
@@ -78,8 +78,8 @@ def _epochs(axes: axes_lib.Axes, found: Found) -> None:
   axes.bar_label(bars, [f'{ratio:.1f}' for ratio in ratios.values()], padding=3, fontsize=8.5)
   axes.invert_yaxis()
   axes.axvline(1.0, color=plotting.INK, linewidth=0.8)
-  title = 'An epoch with its teachers in every step'
-  plotting.titles(axes, title, 'wall clock, in times of an epoch with stored logits', '')
+  title = 'An epoch, teachers in every step'
+  plotting.titles(axes, title, 'wall clock, in epochs with stored logits', '')
 
 
 def _cost(axes: axes_lib.Axes, name: str, found: Found) -> None:

@@ -49,7 +49,7 @@ def launched(tmp_path):
 
   def launch(answer, before=''):
     program = (
-      'import sys, signal, time\n'
+      'import os, sys, signal, time\n'
       f'signal.signal(signal.SIGTERM, lambda *_: {answer})\n'
       'print("ready", flush=True)\n'
       'time.sleep(60)\n'
@@ -75,7 +75,7 @@ def test_a_signal_reaches_every_process_as_sigterm(launched, number):
 
 
 def test_a_second_signal_ends_all_at_once(launched):
-  with launched('print("saving", flush=True)') as process:
+  with launched('os.write(1, b"saving\\n")') as process:
     process.send_signal(signal.SIGINT)
     assert sorted(process.stdout.readline() for _ in range(2)) == ['[0] saving\n', '[1] saving\n']
     process.send_signal(signal.SIGINT)

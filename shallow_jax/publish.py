@@ -42,7 +42,7 @@ def publish(workdir: pathlib.Path, name: str, configs: pathlib.Path = CONFIGS) -
   results = storage.read_json(workdir / 'report' / 'results.json')
   readme = configs / 'README.md'
   pages = {path: path.read_text() for path in pages_of(configs)}
-  _with_tables(readme, '')
+  with_tables(readme, '')
   for text in pages.values():
     filled(text, {name: results})
   folder = configs / 'results' / name
@@ -51,7 +51,7 @@ def publish(workdir: pathlib.Path, name: str, configs: pathlib.Path = CONFIGS) -
   pictures = sorted((workdir / 'report' / 'figures').glob('*.png'))
   report.write_pictures(folder, {path.name: path.read_bytes() for path in pictures})
   everything = published(configs)
-  storage.write_bytes(readme, _with_tables(readme, published_tables(everything)).encode())
+  storage.write_bytes(readme, with_tables(readme, published_tables(everything)).encode())
   for page, text in pages.items():
     storage.write_bytes(page, filled(text, everything).encode())
 
@@ -194,14 +194,18 @@ def _against_paper(entry: Entry) -> str:
   return f'{abs(points):.2f} points {"above" if points > 0 else "below"} the paper'
 
 
-def _with_tables(readme: pathlib.Path, text: str) -> str:
-  """The README's text with `text` between the two marks."""
-  old = readme.read_text() if readme.exists() else ''
-  before, begin, rest = old.partition(BEGIN)
-  _, end, after = rest.partition(END)
-  if not (begin and end):
-    raise PublishError(f'{readme}: expected the lines {BEGIN} and {END} around its tables')
-  return f'{before}{BEGIN}\n{text}\n{END}{after}'
+def with_tables(page: pathlib.Path, text: str, begin: str = BEGIN, end: str = END) -> str:
+  """A page's text with `text` between its lines `begin` and `end`.
+
+  Raises:
+    PublishError: it has not these two lines.
+  """
+  old = page.read_text() if page.exists() else ''
+  before, found_begin, rest = old.partition(begin)
+  _, found_end, after = rest.partition(end)
+  if not (found_begin and found_end):
+    raise PublishError(f'{page}: expected the lines {begin} and {end} around its tables')
+  return f'{before}{begin}\n{text}\n{end}{after}'
 
 
 def main() -> None:

@@ -77,9 +77,10 @@ def test_the_tables_of_the_readme_are_those_of_the_published_run():
   assert found['students']['provenance']['command'] in page
 
 
-def test_the_tables_are_written_between_their_lines(tmp_path):
+@pytest.mark.parametrize('old', ['STALE\n', ''])
+def test_the_tables_are_written_between_their_lines(tmp_path, old):
   page = tmp_path / 'page.md'
-  page.write_text(f'before\n{table.BEGIN}\nSTALE\n{table.END}\nafter\n')
+  page.write_text(f'before\n{table.BEGIN}\n{old}{table.END}\nafter\n')
   table.main(str(RESULTS / 'benchmark.json'), str(page))
   text = page.read_text()
   assert text.startswith(f'before\n{table.BEGIN}\n| ')

@@ -36,7 +36,7 @@ TOLERANCE = 1e-5  # relative to an array's largest value
 
 
 def start(workdir, *flags, config=CONFIG):
-  """two processes of four devices each."""
+  """Two processes of four devices each."""
   command = [sys.executable, str(REPOSITORY / 'launch' / 'local.py'), '--num-processes=2']
   command += ['--devices-per-process=4', '--', f'--config={config}', f'--workdir={workdir}', *flags]
   return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

@@ -6,13 +6,14 @@ writes them between the two lines that BEGIN and END are; a test fails when they
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-import json
 import pathlib
 import statistics
 import sys
 from typing import Any
 
 from launch.benchmarks import nets
+from shallow_jax import publish
+from shallow_jax import storage
 
 Found = Mapping[str, Any]
 
@@ -43,11 +44,9 @@ _STORE_RATIOS = {
 
 def main(source: str, page: str) -> None:
   """Rewrites the tables of a page."""
+  tables = markdown(storage.read_json(source))
   path = pathlib.Path(page)
-  before, _, rest = path.read_text().partition(f'{BEGIN}\n')
-  _, _, after = rest.partition(f'\n{END}')
-  tables = markdown(json.loads(pathlib.Path(source).read_text()))
-  path.write_text(f'{before}{BEGIN}\n{tables}\n{END}{after}')
+  storage.write_bytes(path, publish.with_tables(path, tables, BEGIN, END).encode())
 
 
 def markdown(found: Found) -> str:

@@ -103,3 +103,23 @@ def test_a_bias_has_the_gradient_of_a_sum_over_examples(dtype):
   np.testing.assert_allclose(
     bias_gradient.astype('float32'), exact, rtol=1e-6 if dtype == 'float32' else 1e-2
   )
+
+
+@pytest.mark.parametrize('rate', [0.3, 1.0])
+def test_dropout_is_flaxs(rate):
+  x, rngs = jnp.arange(1.0, 13.0).reshape(3, 4), {'dropout': jax.random.key(1)}
+
+  def ours(x):
+    return layers.Dropout(rate).apply({}, x, train=True, rngs=rngs)
+
+  def theirs(x):
+    return nn.Dropout(rate).apply({}, x, deterministic=False, rngs=rngs)
+
+  np.testing.assert_array_equal(ours(x), theirs(x))
+  gradients = [jax.grad(lambda x, f=f: f(x).sum())(x) for f in (ours, theirs)]
+  np.testing.assert_array_equal(*gradients)
+
+
+def test_dropout_leaves_evaluation_alone():
+  x = jnp.ones((3, 4))
+  np.testing.assert_array_equal(layers.Dropout(0.5).apply({}, x, train=False), x)

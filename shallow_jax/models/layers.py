@@ -130,7 +130,7 @@ class LowRankDense(nn.Module):
 def add_bias(x: jax.Array, bias: jax.Array) -> jax.Array:
   """x [batch, features] + bias [features], whose gradient is computed as a product with ones.
 
-  A sum over examples takes XLA longer on CPU: up to a third of a wide net's step.
+  A sum over examples takes XLA longer on CPU.
   """
   return x + bias[None, :]
 
@@ -188,6 +188,8 @@ class Dropout(nn.Module):
     """Zeroes a share `rate` of x [batch, ...] in training and multiplies the rest by 1/(1-rate)."""
     if not train or self.rate == 0:
       return x
+    if self.rate == 1:
+      return jnp.zeros_like(x)  # whose gradient is 0, not 0 / 0
     kept, key = 1 - self.rate, self.make_rng('dropout')
     mask = mapped.draw(lambda shape: jax.random.bernoulli(key, kept, shape), x.shape)
     return jnp.where(mask, x / kept, 0)

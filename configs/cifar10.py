@@ -28,8 +28,9 @@ def get_config(variant: str = '') -> ml_collections.ConfigDict:
       augment=dict(flip=True, crop_padding=2, seed=0),
     ),
     networks=dict(
-      cnn=cnn(),
-      teacher=dict(ensemble=('cnn',), label='ensemble of the CNNs'),
+      cnn=cnn(label='CNN'),
+      cnn_fc=cnn(label='CNN, fully connected layer', dense=(512,), dropout=0.5),
+      teacher=dict(ensemble=('cnn', 'cnn_fc'), label='ensemble of both CNNs'),
       shallow=student(label='labels', learning_rate=0.1, num_steps=6 * EPOCH),
       shallow_l2=student(label='labels, L2', learning_rate=0.03, num_steps=6 * EPOCH)
       | dict(loss=dict(name='label_l2')),
@@ -47,15 +48,23 @@ def get_config(variant: str = '') -> ml_collections.ConfigDict:
   return smoke(config) if 'smoke' in chosen else config
 
 
-def cnn() -> dict:
+def cnn(*, label: str, dense: tuple[int, ...] = (), dropout: float = 0.0) -> dict:
+  """32c-32c-p-96c-96c-p-192c-192c-p, 3x3, with batch normalisation."""
   return dict(
-    label='CNN',
-    model=dict(name='cnn', features=(32, 96, 192), kernel_size=3, dense=(512,), batch_norm=True),
-    seeds=2,
+    label=label,
+    model=dict(
+      name='cnn',
+      features=(32, 96, 192),
+      kernel_size=3,
+      convs_per_stage=2,
+      dense=dense,
+      dropout=dropout,
+      batch_norm=True,
+    ),
     views=1000,  # another flip and crop every epoch
     optimizer=dict(learning_rate=0.1, nesterov=True, weight_decay=5e-4, warmup_steps=2 * EPOCH),
     batch_size=128,
-    num_steps=10 * EPOCH,
+    num_steps=20 * EPOCH,
     evaluate_every_steps=EPOCH,
     checkpoint_every_steps=EPOCH,
     select='last',
@@ -91,7 +100,8 @@ def smoke(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     entry.batch_size = 32
     entry.num_steps = entry.evaluate_every_steps = entry.checkpoint_every_steps = 60
     entry.optimizer.warmup_steps = 10
-  config.networks.cnn.model.update(features=(8, 16, 32), dense=(64,))
+  config.networks.cnn.model.update(features=(8, 16, 32))
+  config.networks.cnn_fc.model.update(features=(8, 16, 32), dense=(64,))
   for name in ('shallow', 'shallow_l2', 'mimic', 'mimic_labelled'):
     config.networks[name].model.update(features=8, bottleneck=32, hidden=500)
   return config

@@ -12,7 +12,7 @@ DIR is a TFDS data_dir with cifar10 and cifar100, or holds the folders of their 
 
 import ml_collections
 
-from shallow_jax import defaults
+from shallow_jax.settings import defaults
 
 VARIANTS = ('smoke',)
 EPOCH = 351  # steps of 128 images in an epoch of the 45,000 labelled ones

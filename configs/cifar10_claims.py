@@ -17,8 +17,8 @@ from typing import Any
 
 import ml_collections
 
-from shallow_jax import defaults
 from shallow_jax.models import notation
+from shallow_jax.settings import defaults
 
 VARIANTS = ('cpu', 'smoke')
 BATCH = 128

@@ -23,8 +23,8 @@ from typing import Any
 
 import ml_collections
 
-from shallow_jax import defaults
 from shallow_jax.models import notation
+from shallow_jax.settings import defaults
 
 VARIANTS = ('cpu', 'pair', 'cifar100', 'smoke')
 BATCH = 128

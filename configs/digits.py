@@ -13,7 +13,7 @@ from typing import Any
 
 import ml_collections
 
-from shallow_jax import defaults
+from shallow_jax.settings import defaults
 
 VARIANTS = ('full', 'smoke')
 

@@ -19,9 +19,9 @@ from typing import Any
 
 import ml_collections
 
-from shallow_jax import defaults
-from shallow_jax import learning_rates
 from shallow_jax.models import notation
+from shallow_jax.settings import defaults
+from shallow_jax.training import learning_rates
 
 VARIANTS = ('sample', 'smoke')
 

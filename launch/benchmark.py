@@ -37,8 +37,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # a checkout need no
 from launch.benchmarks import figure
 from launch.benchmarks import nets
 from launch.benchmarks import rounds
-from shallow_jax import provenance
-from shallow_jax import storage
+from shallow_jax.runtime import provenance
+from shallow_jax.runtime import storage
 
 _OURS = 'launch.benchmarks.ours'
 _TORCH = 'launch.benchmarks.torch_peer'

@@ -10,7 +10,7 @@ gathered and preprocessed in the compiled step) and the same step on random floa
 there already; then the sweep over real examples and the bare forward pass. Ratios of medians, first
 of all; then what all the network's trainings take at the measured rate, evaluations and compilation
 left out. `--keep_memory=false` leaves glibc's allocator as it is, to see what
-shallow_jax/host_memory.py is worth.
+shallow_jax/runtime/host.py is worth.
 """
 
 from collections.abc import Callable, Mapping
@@ -32,18 +32,18 @@ import numpy as np
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # a checkout need not be installed
 
 from shallow_jax import data as data_lib
-from shallow_jax import defaults
-from shallow_jax import feed as feed_lib
-from shallow_jax import graph
-from shallow_jax import host_memory
-from shallow_jax import metrics
 from shallow_jax import models
-from shallow_jax import optimizer
-from shallow_jax import predict
-from shallow_jax import problem as problem_lib
-from shallow_jax import provenance
-from shallow_jax import step as step_lib
 from shallow_jax.data import dataset as dataset_lib
+from shallow_jax.logits import predict
+from shallow_jax.models import size as size_lib
+from shallow_jax.pipeline import graph
+from shallow_jax.runtime import host
+from shallow_jax.runtime import provenance
+from shallow_jax.settings import defaults
+from shallow_jax.training import feed as feed_lib
+from shallow_jax.training import optimizer
+from shallow_jax.training import problem as problem_lib
+from shallow_jax.training import step as step_lib
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'a config file, with :variant')
 _NETWORKS = flags.DEFINE_list('networks', [], 'of the config; none: all that learn by gradient')
@@ -60,7 +60,7 @@ def main(argv: list[str]) -> None:
   """Measures, prints and writes."""
   del argv
   if _KEEP_MEMORY.value:
-    host_memory.keep_freed_memory()
+    host.keep_freed_memory()
   config = defaults.plain(defaults.complete(_CONFIG.value))
   dataset = data_lib.load(config['data'])
   found: dict[str, Any] = {
@@ -99,7 +99,7 @@ def _whole(problem: problem_lib.Problem, training: Mapping[str, Any]) -> dict[st
   entry = problem.entry
   trainings = len(graph.trials(entry)) + entry['seeds'] - 1  # the best trial is the first seed
   examples = trainings * entry['num_steps'] * entry['batch_size']
-  multiply_adds = metrics.size(problem.module, problem.dataset.input_shape)['multiply_adds']
+  multiply_adds = size_lib.size(problem.module, problem.dataset.input_shape)['multiply_adds']
   return {
     'trainings': trainings,
     'examples': examples,

@@ -6,7 +6,7 @@
 
 The features of the whole corpus are computed anew, not taken from the cache. Then the test set is
 decoded without a beam from scores drawn by chance, by one setting of the scales: compiled once,
-then the median of some rounds. `python tests/timit_tree.py DIR` makes a corpus of
+then the median of some rounds. `python tests/made_up/timit_tree.py DIR` makes a corpus of
 TIMIT's size to try it on. CPU seconds are those of all threads.
 """
 
@@ -28,17 +28,17 @@ import numpy as np
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # a checkout need not be installed
 
 from shallow_jax import data as data_lib
-from shallow_jax import defaults
-from shallow_jax import provenance
-from shallow_jax import recognise
 from shallow_jax.data import dataset as dataset_lib
-from shallow_jax.speech import decoding
+from shallow_jax.runtime import provenance
+from shallow_jax.settings import defaults
+from shallow_jax.speech import recognise
+from shallow_jax.speech import viterbi
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'a config file of speech, with :variant')
 _ROUNDS = flags.DEFINE_integer('rounds', 5, 'of decoding')
 _OUTPUT = flags.DEFINE_string('output', '', 'a JSON file; empty: only print')
 
-_SCALES = decoding.Scales(acoustic=0.5, lm=2.0, insertion=0.0)
+_SCALES = viterbi.Scales(acoustic=0.5, lm=2.0, insertion=0.0)
 
 
 def main(argv: list[str]) -> None:
@@ -66,7 +66,7 @@ def _decoding(dataset: dataset_lib.Dataset) -> dict[str, Any]:
   scores = recognise.log_posteriors(np.random.default_rng(0).normal(size=shape))
   utterances = recognise.by_utterance(scores, dataset.recognition.utterances['test'].offsets)
   rounds = [
-    _timed(lambda: decoding.decode(utterances, model, [_SCALES]))[1]
+    _timed(lambda: viterbi.decode(utterances, model, [_SCALES]))[1]
     for _ in range(_ROUNDS.value + 1)  # the first compiles
   ]
   return {

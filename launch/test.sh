@@ -4,7 +4,7 @@
 #
 #   bash launch/test.sh                                    the default tests
 #   bash launch/test.sh -m slow                            the slow ones alone; -m "" for all
-#   bash launch/test.sh tests/test_losses.py -k l2         flags and files are pytest's
+#   bash launch/test.sh tests/training -k l2               flags and files are pytest's
 #   bash launch/test.sh -n 0                               in one process, not one for each core
 #
 # VENV and PYTHON: setup_venv.sh.

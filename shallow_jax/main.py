@@ -15,28 +15,28 @@ from absl import flags
 import ml_collections
 from ml_collections import config_flags
 
-from shallow_jax import checkpoint
-from shallow_jax import command_line
-from shallow_jax import defaults
-from shallow_jax import experiment
-from shallow_jax import logit_manifest
-from shallow_jax import logit_store
-from shallow_jax import metric_writer
-from shallow_jax import parallel
-from shallow_jax import pipeline
-from shallow_jax import processes
-from shallow_jax import report
-from shallow_jax import report_tables
-from shallow_jax import results
-from shallow_jax import run_guard
-from shallow_jax import storage
 from shallow_jax.data import dataset
+from shallow_jax.logits import manifest as logit_manifest
+from shallow_jax.logits import store as logit_store
+from shallow_jax.pipeline import experiment as experiment_lib
+from shallow_jax.pipeline import run as run_lib
+from shallow_jax.report import page
+from shallow_jax.report import results
+from shallow_jax.report import tables
+from shallow_jax.runtime import checkpoint
+from shallow_jax.runtime import command_line
+from shallow_jax.runtime import metric_writer
+from shallow_jax.runtime import parallel
+from shallow_jax.runtime import processes
+from shallow_jax.runtime import run_guard
+from shallow_jax.runtime import storage
+from shallow_jax.settings import defaults
 
 COMMANDS = ('run', 'report', 'verify')
 EXPECTED_ERRORS = (
   checkpoint.CheckpointError,
   defaults.ConfigError,
-  experiment.ExperimentError,
+  experiment_lib.ExperimentError,
   logit_manifest.LogitStoreError,
   metric_writer.MetricWriterError,
   parallel.ParallelError,
@@ -52,7 +52,7 @@ _CONFIG = config_flags.DEFINE_config_file(
 )
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Where the run lies or goes')
 _ONLY = flags.DEFINE_list('only', [], 'These networks and what they need; all, if left out')
-_STAGE = flags.DEFINE_enum('stage', 'all', pipeline.STAGES, 'One arrow of the chain alone')
+_STAGE = flags.DEFINE_enum('stage', 'all', run_lib.STAGES, 'One arrow of the chain alone')
 _ADDRESS = flags.DEFINE_string('coordinator_address', '', 'Of several processes: HOST:PORT of 0')
 _NUM_PROCESSES = flags.DEFINE_integer('num_processes', 1, 'How many run this same command')
 _PROCESS_ID = flags.DEFINE_integer('process_id', 0, 'Which of them this one is')
@@ -69,7 +69,7 @@ def main(argv: list[str]) -> None:
     if command == 'verify':
       _verify(arguments)
     elif command == 'report':
-      _show(pipeline.report_again(_given(_WORKDIR.value, '--workdir=FOLDER')))
+      _show(run_lib.report_again(_given(_WORKDIR.value, '--workdir=FOLDER')))
     else:
       _run()
   except EXPECTED_ERRORS as error:
@@ -97,7 +97,7 @@ def _run() -> None:
     raise defaults.ConfigError(f'--config={path}: no such file')
   _join_processes()
   command_line.keep_compiled_programs()
-  found = pipeline.run(config, workdir, only=_ONLY.value, stage=_STAGE.value)
+  found = run_lib.run(config, workdir, only=_ONLY.value, stage=_STAGE.value)
   if processes.is_first():
     _show(found)
 
@@ -118,8 +118,8 @@ def _show(found: Mapping[str, Any]) -> None:
   folder = pathlib.Path(_WORKDIR.value or '') / 'report'
   print(
     '',
-    report_tables.short_table(found),
-    report.headline(found),
+    tables.short_table(found),
+    page.headline(found),
     f'Report and figures: {folder}',
     sep='\n',
   )

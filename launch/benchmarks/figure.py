@@ -6,7 +6,7 @@ from typing import Any
 from matplotlib import axes as axes_lib
 
 from launch.benchmarks import nets
-from shallow_jax import plotting
+from shallow_jax.report.figures import style
 
 Found = Mapping[str, Any]
 
@@ -41,15 +41,15 @@ def draw(found: Found) -> bytes:
     panels.append(lambda axes, name=name: _cost(axes, name, found['costs']['found'][name]))
   rows = -(-len(panels) // 2)
   heights = [5.6 if 'students' in found else 3.2, *[3.2] * (rows - 1)]
-  figure = plotting.new_figure(11.0, sum(heights))
+  figure = style.new_figure(11.0, sum(heights))
   columns = min(2, len(panels))
   grid = figure.subplots(rows, columns, squeeze=False, height_ratios=heights).ravel()
   for axes, panel in zip(grid, panels, strict=False):
-    plotting.plain(axes)
+    style.plain(axes)
     panel(axes)
   for axes in grid[len(panels) :]:
     axes.set_visible(False)
-  return plotting.png(figure)
+  return style.png(figure)
 
 
 def _students(axes: axes_lib.Axes, found: Found) -> None:
@@ -66,8 +66,8 @@ def _students(axes: axes_lib.Axes, found: Found) -> None:
     axes.barh(places, times, 0.9 * height, color=color, label=label)
   axes.set_yticks(range(len(found)), [*found])
   axes.invert_yaxis()
-  axes.axvline(1.0, color=plotting.INK, linewidth=0.8)
-  plotting.titles(axes, "A student's step", 'CPU time, in times of ours', '')
+  axes.axvline(1.0, color=style.INK, linewidth=0.8)
+  style.titles(axes, "A student's step", 'CPU time, in times of ours', '')
   axes.legend(fontsize=8, frameon=False, loc='upper center', bbox_to_anchor=(0.3, -0.12), ncols=2)
 
 
@@ -77,22 +77,22 @@ def _epochs(axes: axes_lib.Axes, found: Found) -> None:
   bars = axes.barh([*ratios], [*ratios.values()], 0.6, color=_CONTENDERS['ours step'][1])
   axes.bar_label(bars, [f'{ratio:.1f}' for ratio in ratios.values()], padding=3, fontsize=8.5)
   axes.invert_yaxis()
-  axes.axvline(1.0, color=plotting.INK, linewidth=0.8)
+  axes.axvline(1.0, color=style.INK, linewidth=0.8)
   title = 'An epoch, teachers in every step'
-  plotting.titles(axes, title, 'wall clock, in epochs with stored logits', '')
+  style.titles(axes, title, 'wall clock, in epochs with stored logits', '')
 
 
 def _cost(axes: axes_lib.Axes, name: str, found: Found) -> None:
   by_size = sorted((int(size), each['times']['ours step']) for size, each in found.items())
   sizes, times = [size for size, _ in by_size], [step['wall_ms'] for _, step in by_size]
   ranked = [pair for pair in zip(sizes, times, strict=True) if pair[0]]
-  color, marker = plotting.SERIES[0]
+  color, marker = style.SERIES[0]
   axes.loglog(*zip(*ranked, strict=True), color=color, marker=marker)
   if 0 in sizes:
     full = times[sizes.index(0)]
-    axes.axhline(full, color=plotting.GREY, linestyle='--', linewidth=1)
+    axes.axhline(full, color=style.GREY, linestyle='--', linewidth=1)
     axes.annotate('no bottleneck', (ranked[0][0], full), (0, 4), textcoords='offset points')
   axes.set_ylim(bottom=0.5 * min(times), top=2.0 * max(times))
-  plotting.log_ticks(axes.xaxis)
-  plotting.log_ticks(axes.yaxis)
-  plotting.titles(axes, f'A step against {name}', _COSTS[name], 'wall clock, ms')
+  style.log_ticks(axes.xaxis)
+  style.log_ticks(axes.yaxis)
+  style.titles(axes, f'A step against {name}', _COSTS[name], 'wall clock, ms')

@@ -9,15 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from launch.benchmarks import nets
-from shallow_jax import defaults
-from shallow_jax import feed as feed_lib
-from shallow_jax import host_memory
 from shallow_jax import models
-from shallow_jax import parallel
-from shallow_jax import predict
-from shallow_jax import problem as problem_lib
-from shallow_jax import step as step_lib
 from shallow_jax.data import dataset as dataset_lib
+from shallow_jax.logits import predict
+from shallow_jax.runtime import host
+from shallow_jax.runtime import parallel
+from shallow_jax.settings import defaults
+from shallow_jax.training import feed as feed_lib
+from shallow_jax.training import problem as problem_lib
+from shallow_jax.training import step as step_lib
 
 Calls = dict[str, Callable[[int], None]]
 LEARNING_RATE = 1e-6  # nothing is learned: targets are drawn by chance
@@ -32,14 +32,14 @@ def student(net: nets.Net, batch_size: int, num_examples: int = 0) -> tuple[dict
     batch_size: of a step, which is the unit of work.
     num_examples: that lie on the device; 0: those of ten steps.
   """
-  host_memory.keep_freed_memory()
+  host.keep_freed_memory()
   problem = _problem(net, batch_size, num_examples or 10 * batch_size, 'logit_l2')
   return _notes(problem), {'step': _steps(problem), 'products': _products(problem)}
 
 
 def teacher(net: nets.Net, batch_size: int) -> tuple[dict[str, Any], Calls]:
   """A teacher's step on labels, the bare operators in it, and its logits of a batch."""
-  host_memory.keep_freed_memory()
+  host.keep_freed_memory()
   problem = _problem(net, batch_size, 10 * batch_size, 'cross_entropy')
   calls = {'step': _steps(problem), 'products': _products(problem)}
   return _notes(problem), {**calls, 'sweep': _sweep([problem], batch_size)}
@@ -49,7 +49,7 @@ def epoch(
   net: nets.Net, teacher_net: nets.Net, members: int, batch_size: int
 ) -> tuple[dict[str, Any], Calls]:
   """A student's step with stored logits, with its teacher in the step, and the teacher's sweep."""
-  host_memory.keep_freed_memory()
+  host.keep_freed_memory()
   problem = _problem(net, batch_size, 10 * batch_size, 'logit_l2')
   teachers = [
     _problem(teacher_net, batch_size, batch_size, 'cross_entropy', seed) for seed in range(members)

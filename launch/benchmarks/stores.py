@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from shallow_jax import logit_manifest
-from shallow_jax import logit_store
+from shallow_jax.logits import manifest as logit_manifest
+from shallow_jax.logits import store as logit_store
 
 Calls = dict[str, Callable[[int], None]]
 READS, READ_ROWS = 100, 128

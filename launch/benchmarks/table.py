@@ -11,9 +11,9 @@ import statistics
 import sys
 from typing import Any
 
+from launch import publish
 from launch.benchmarks import nets
-from shallow_jax import publish
-from shallow_jax import storage
+from shallow_jax.runtime import storage
 
 Found = Mapping[str, Any]
 

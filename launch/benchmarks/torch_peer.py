@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from launch.benchmarks import nets
-from shallow_jax import host_memory
+from shallow_jax.runtime import host
 
 Calls = dict[str, Callable[[int], None]]
 _LEARNING_RATE = 1e-6
@@ -24,7 +24,7 @@ def student(net: nets.Net, batch_size: int) -> tuple[dict[str, Any], Calls]:
 
 def student_keeping_memory(net: nets.Net, batch_size: int) -> tuple[dict[str, Any], Calls]:
   """The same with our own setting of the C library, which PyTorch's users don't have."""
-  host_memory.keep_freed_memory()
+  host.keep_freed_memory()
   return _notes(), {'eager': _steps(net, batch_size, _logit_l2)}
 
 

@@ -22,7 +22,7 @@ LOADERS = {
 
 
 def load(config: Mapping[str, Any], constants: pathlib.Path | None = None) -> dataset.Dataset:
-  """Load the data set that a complete config.data describes (its keys: shallow_jax/defaults.py).
+  """Load the data set that a complete config.data describes (shallow_jax/settings/keys.py).
 
   Args:
     config: complete.

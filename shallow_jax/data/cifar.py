@@ -14,11 +14,11 @@ import jax
 import numpy as np
 
 from shallow_jax.data import dataset
-from shallow_jax.data import images
 from shallow_jax.data import pools
 from shallow_jax.data import preprocessing
 from shallow_jax.data import tfds_source
 from shallow_jax.data import transfer
+from shallow_jax.data import views as views_lib
 
 _IMAGE_SHAPE = (32, 32, 3)
 _NUM_PIXEL_BYTES = 3 * 32 * 32
@@ -95,7 +95,7 @@ def load(config: Mapping[str, Any], constants: pathlib.Path | None = None) -> da
   """
   archive = _ARCHIVES[config['name']]
   splits, notes = _splits(config)
-  augmentation = images.build(config['augment'], _IMAGE_SHAPE)
+  augmentation = views_lib.build(config['augment'], _IMAGE_SHAPE)
   return dataset.Dataset(
     name=config['name'],
     class_names=archive.class_names,
@@ -111,7 +111,7 @@ def load(config: Mapping[str, Any], constants: pathlib.Path | None = None) -> da
 
 
 def _inputs(
-  augmentation: images.Augmentation,
+  augmentation: views_lib.Augmentation,
   settings: Mapping[str, Any],
   constants: Mapping[str, jax.Array],
   raw: Mapping[str, jax.Array],
@@ -119,7 +119,7 @@ def _inputs(
 ) -> jax.Array:
   pixels = raw['input']
   if view is not None:
-    pixels = images.augment(augmentation, raw, view)
+    pixels = views_lib.augment(augmentation, raw, view)
   return preprocessing.apply(settings, constants, pixels)
 
 

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from shallow_jax import errors
+from shallow_jax.runtime import errors
 from shallow_jax.speech import context
 from shallow_jax.speech import recognition as recognition_lib
 

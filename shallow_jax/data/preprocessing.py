@@ -17,8 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from shallow_jax import storage
 from shallow_jax.data import dataset
+from shallow_jax.runtime import storage
 
 NAMES = ('standardise', 'per_image', 'gcn_zca')
 

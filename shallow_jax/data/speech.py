@@ -18,24 +18,24 @@ from typing import Any
 import numpy as np
 import tqdm
 
-from shallow_jax import errors
-from shallow_jax import storage
 from shallow_jax.data import dataset
 from shallow_jax.data import frames
 from shallow_jax.data import preprocessing
 from shallow_jax.data import transfer
+from shallow_jax.runtime import errors
+from shallow_jax.runtime import storage
 from shallow_jax.speech import alignment
-from shallow_jax.speech import audio
 from shallow_jax.speech import context
-from shallow_jax.speech import corpus
-from shallow_jax.speech import feature_cache
-from shallow_jax.speech import features
-from shallow_jax.speech import folder_corpus
 from shallow_jax.speech import hmm
-from shallow_jax.speech import phones
 from shallow_jax.speech import recognition
-from shallow_jax.speech import split_files
-from shallow_jax.speech import utterances
+from shallow_jax.speech.recordings import audio
+from shallow_jax.speech.recordings import corpus as corpus_lib
+from shallow_jax.speech.recordings import feature_cache
+from shallow_jax.speech.recordings import features
+from shallow_jax.speech.recordings import folder as folder_corpus
+from shallow_jax.speech.recordings import phones
+from shallow_jax.speech.recordings import splits as split_files
+from shallow_jax.speech.recordings import timit
 
 _log = logging.getLogger(__name__)
 
@@ -54,10 +54,10 @@ def load(config: Mapping[str, Any], constants: pathlib.Path | None = None) -> da
   """
   _check(config)
   found = _smaller(_READERS[config['name']](config), config['max_utterances'])
-  skipped = utterances.Skipped(skip_bad=config['skip_bad'])
+  skipped = corpus_lib.Skipped(skip_bad=config['skip_bad'])
   recordings = _labelled_recordings(found, config, skipped)
   frames.check_all_differ(recordings.values())
-  found = utterances.kept(found, recordings, skipped)
+  found = corpus_lib.kept(found, recordings, skipped)
   splits, spoken = {}, {}
   for name, rows in found.splits.items():
     splits[name], spoken[name] = _split(rows, recordings, found.phones)
@@ -110,16 +110,16 @@ def _check(config: Mapping[str, Any]) -> None:
       raise dataset.DataError(f'data.sets.{name}.of is {entry["of"]!r}, expected each set once')
 
 
-def _timit(config: Mapping[str, Any]) -> corpus.Corpus:
-  return corpus.timit(config['data_dir'], skip_bad=config['skip_bad'])
+def _timit(config: Mapping[str, Any]) -> timit.Corpus:
+  return timit.timit(config['data_dir'], skip_bad=config['skip_bad'])
 
 
-def _timit_sample(config: Mapping[str, Any]) -> corpus.Corpus:
-  return corpus.sample(config['data_dir'], config['split_seed'], skip_bad=config['skip_bad'])
+def _timit_sample(config: Mapping[str, Any]) -> timit.Corpus:
+  return timit.sample(config['data_dir'], config['split_seed'], skip_bad=config['skip_bad'])
 
 
-def _folder(config: Mapping[str, Any]) -> corpus.Corpus:
-  return corpus.folder(
+def _folder(config: Mapping[str, Any]) -> timit.Corpus:
+  return timit.folder(
     config['data_dir'],
     phones.load(config['phone_map']),
     config['split_file'],
@@ -131,12 +131,12 @@ def _folder(config: Mapping[str, Any]) -> corpus.Corpus:
 _READERS = {'timit': _timit, 'timit_sample': _timit_sample, 'speech': _folder}
 
 
-def _smaller(found: corpus.Corpus, count: int) -> corpus.Corpus:
+def _smaller(found: timit.Corpus, count: int) -> timit.Corpus:
   """At most `count` utterances of each split, 0: all. A smaller number's lie in a larger's."""
   if not count:
     return found
 
-  def some(rows: tuple[corpus.Utterance, ...]) -> tuple[corpus.Utterance, ...]:
+  def some(rows: tuple[timit.Utterance, ...]) -> tuple[timit.Utterance, ...]:
     drawn = sorted(rows, key=lambda row: hashlib.sha256(row.name.encode()).digest())
     return tuple(sorted(drawn[:count], key=lambda row: row.name))
 
@@ -146,7 +146,7 @@ def _smaller(found: corpus.Corpus, count: int) -> corpus.Corpus:
 
 
 def _labelled_recordings(
-  found: corpus.Corpus, config: Mapping[str, Any], skipped: utterances.Skipped
+  found: timit.Corpus, config: Mapping[str, Any], skipped: corpus_lib.Skipped
 ) -> dict[str, frames.Recording]:
   """By the utterance's name. All splits are one cache, so that the sample's rotations share it."""
   rows = itertools.chain.from_iterable(found.splits.values())
@@ -157,7 +157,7 @@ def _labelled_recordings(
 def _recordings(
   paths: Mapping[str, pathlib.Path],
   config: Mapping[str, Any],
-  skipped: utterances.Skipped,
+  skipped: corpus_lib.Skipped,
   *,
   resample: bool,
 ) -> list[frames.Recording]:
@@ -202,7 +202,7 @@ def _cache_dir(config: Mapping[str, Any]) -> pathlib.Path:
 
 
 def _split(
-  rows: tuple[corpus.Utterance, ...],
+  rows: tuple[timit.Utterance, ...],
   recordings: Mapping[str, frames.Recording],
   phone_map: phones.PhoneMap,
 ) -> tuple[dataset.Split, recognition.Utterances]:
@@ -210,8 +210,8 @@ def _split(
   its_recordings = [recordings[row.name] for row in rows]
   labels, transcriptions = [], []
   for row, recording in zip(rows, its_recordings, strict=True):
-    segments = utterances.segments(row, phone_map)
-    transcription = utterances.transcription(segments, phone_map)
+    segments = corpus_lib.segments(row, phone_map)
+    transcription = corpus_lib.transcription(segments, phone_map)
     timed = [
       (segment.start, segment.end, label)
       for segment, label in zip(segments, transcription, strict=True)
@@ -226,7 +226,7 @@ def _split(
   )
 
 
-def _pool(config: Mapping[str, Any], skipped: utterances.Skipped) -> list[frames.Recording]:
+def _pool(config: Mapping[str, Any], skipped: corpus_lib.Skipped) -> list[frames.Recording]:
   """Every recording in a folder and in the folders inside of it, of any rate, by path."""
   root = pathlib.Path(config['pool_dir']).expanduser()
   paths = {path.relative_to(root).as_posix(): path for path in folder_corpus.audio_files(root)}
@@ -242,7 +242,7 @@ def _pool(config: Mapping[str, Any], skipped: utterances.Skipped) -> list[frames
 
 def _clean(
   pool: list[frames.Recording],
-  found: corpus.Corpus,
+  found: timit.Corpus,
   recordings: Mapping[str, frames.Recording],
 ) -> tuple[list[frames.Recording], dict[str, Any]]:
   """The pool in the order of keys, without recordings that the corpus has, sample for sample.

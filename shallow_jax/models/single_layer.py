@@ -21,7 +21,7 @@ _IMAGES_AT_ONCE = 4
 class SingleLayer(nn.Module):
   """Linear scores of `TriangleFeatures`, `4000c-p` in Table 2.
 
-  Its weights are not learned by gradient descent but fitted, by shallow_jax/kmeans_svm.py.
+  Its weights are not learned by gradient descent but fitted, by shallow_jax/training/kmeans_svm.py.
   Maps images [batch, height, width, channels] to scores [batch, num_classes].
   """
 

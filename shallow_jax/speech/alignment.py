@@ -5,8 +5,8 @@ import dataclasses
 
 import numpy as np
 
-from shallow_jax.speech import audio
 from shallow_jax.speech import hmm
+from shallow_jax.speech.recordings import audio
 
 _CENTRE = audio.WINDOW // 2  # the sample in the middle of frame 0
 

@@ -8,7 +8,7 @@ import dataclasses
 
 import numpy as np
 
-from shallow_jax import errors
+from shallow_jax.runtime import errors
 from shallow_jax.speech import scoring
 
 _SAMPLES = 10_000

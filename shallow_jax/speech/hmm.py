@@ -12,7 +12,7 @@ import dataclasses
 import jax
 import numpy as np
 
-from shallow_jax import errors
+from shallow_jax.runtime import errors
 
 STATES_PER_LABEL = 3
 

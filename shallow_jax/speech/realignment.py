@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from shallow_jax import errors
+from shallow_jax.runtime import errors
 from shallow_jax.speech import batches
 from shallow_jax.speech import hmm
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from shallow_jax import storage
-from shallow_jax.speech import phones
+from shallow_jax.runtime import storage
+from shallow_jax.speech.recordings import phones
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -14,7 +14,7 @@ import dataclasses
 
 import numpy as np
 
-from shallow_jax import errors
+from shallow_jax.runtime import errors
 from shallow_jax.speech import edit_distance
 
 CONVENTIONS = ('strict', 'optional', 'removed')

@@ -1,0 +1,224 @@
+"""Reports that ship with the configs: configs/results/<config>/, and the pages filled from them.
+
+configs/README.md has a table for each; the pages claims.md and inconsistencies.md there have single
+figures in their text.
+
+python -m shallow_jax.publish runs/digits digits
+"""
+
+import argparse
+from collections.abc import Callable, Mapping
+import pathlib
+import re
+import sys
+from typing import Any
+
+from shallow_jax.report import comparison
+from shallow_jax.report import page
+from shallow_jax.report import tables
+from shallow_jax.report.figures import style
+from shallow_jax.runtime import storage
+
+CONFIGS = pathlib.Path(__file__).parents[1] / 'configs'
+PAGES = ('claims.md', 'inconsistencies.md')
+BEGIN, END = '<!-- results:begin -->', '<!-- results:end -->'
+FIGURE = re.compile(r'(<!-- ours:([\w-]+)/([\w-]+) ([^>]+?) -->)(.*?)(<!-- end -->)', re.DOTALL)
+NOT_RUN = 'not run here yet'
+
+Entry = Mapping[str, Any]
+
+
+class PublishError(RuntimeError):
+  """A page that can't be filled; the message is one line."""
+
+
+def publish(workdir: pathlib.Path, name: str, configs: pathlib.Path = CONFIGS) -> None:
+  """Copies a report into <configs>/results/<name>/ and fills the pages of <configs> anew.
+
+  Raises:
+    PublishError: the README has no place for the tables, or a page asks for what there is not.
+    storage.StorageError: there is no report yet.
+  """
+  results = storage.read_json(workdir / 'report' / 'results.json')
+  readme = configs / 'README.md'
+  pages = {path: path.read_text() for path in pages_of(configs)}
+  with_tables(readme, '')
+  for text in pages.values():
+    filled(text, {name: results})
+  folder = configs / 'results' / name
+  folder.mkdir(parents=True, exist_ok=True)
+  storage.write_json(folder / 'results.json', results)
+  pictures = sorted((workdir / 'report' / 'figures').glob('*.png'))
+  page.write_pictures(folder, {path.name: path.read_bytes() for path in pictures})
+  everything = published(configs)
+  storage.write_bytes(readme, with_tables(readme, published_tables(everything)).encode())
+  for path, text in pages.items():
+    storage.write_bytes(path, filled(text, everything).encode())
+
+
+def pages_of(configs: pathlib.Path = CONFIGS) -> list[pathlib.Path]:
+  """The pages of <configs> with figures in their text."""
+  return [configs / name for name in PAGES if (configs / name).exists()]
+
+
+def published(configs: pathlib.Path = CONFIGS) -> dict[str, Any]:
+  """The published results by config."""
+  paths = sorted((configs / 'results').glob('*/results.json'))
+  return {path.parent.name: storage.read_json(path) for path in paths}
+
+
+def filled(text: str, results: Mapping[str, Mapping[str, Any]]) -> str:
+  """A page's text with each of its figures as published now.
+
+  A figure stands in `<!-- ours:CONFIG/NETWORK WHAT -->here<!-- end -->`. WHAT: `error`, `weights`,
+  `hidden_units`, `times_teacher`, `against_paper`, or `nearer A B`, two errors in per cent.
+
+  Args:
+    text: of the page.
+    results: the published ones by config; what is not among them is `not run here yet`.
+
+  Raises:
+    PublishError: a figure of another name.
+  """
+  return FIGURE.sub(lambda match: f'{match[1]}{_figure(match, results)}{match[6]}', text)
+
+
+def _figure(match: re.Match[str], results: Mapping[str, Mapping[str, Any]]) -> str:
+  _, config, network, what, _, _ = match.groups()
+  name, *arguments = what.split()
+  if name not in _FIGURES:
+    raise PublishError(f'{match[1]}: unknown {what!r}; expected one of {", ".join(_FIGURES)}')
+  found = results.get(config, {'networks': {}})
+  if network not in found['networks']:
+    return NOT_RUN
+  return _FIGURES[name](found, network, *arguments)
+
+
+def _error(results: Mapping[str, Any], name: str) -> str:
+  entry = results['networks'][name]
+  seeds = tables.seeds_text(entry)
+  return f'{tables.error_text(entry)} % ({seeds} {"seed" if seeds == "1" else "seeds"})'
+
+
+def _nearer(results: Mapping[str, Any], name: str, first: str, second: str) -> str:
+  mean = comparison.test_error(results['networks'][name])['mean']
+  if mean is None:
+    return 'near neither'
+  near, far = sorted((first, second), key=lambda value: abs(mean - float(value)))
+  return f'nearer to {near} than to {far}'
+
+
+_FIGURES: dict[str, Callable[..., str]] = {
+  'error': _error,
+  'weights': lambda results, name: style.short_count(
+    results['networks'][name]['parameters']['weights']
+  ),
+  'hidden_units': lambda results, name: style.short_count(
+    results['networks'][name]['hidden_units']
+  ),
+  'times_teacher': lambda results, name: tables.times_teacher(results, name),
+  'against_paper': lambda results, name: _against_paper(results['networks'][name]),
+  'nearer': _nearer,
+}
+
+
+def published_tables(results: Mapping[str, Mapping[str, Any]]) -> str:
+  """The tables of configs/README.md: a section each config, a row each network."""
+  return '\n\n'.join(_section(config, found) for config, found in results.items())
+
+
+def _section(config: str, results: Mapping[str, Any]) -> str:
+  """A config's title, where its figures come from, and its rows."""
+  heads = ('network', 'architecture', 'paper %', 'measured % (seeds)', 'verdict')
+  rows = [_published_row(results, name) for name in results['order']]
+  lines = [
+    f'### {config}',
+    f'{results["experiment"]}. {results["note"]}'.strip(),
+    '\n'.join(_origins(results)),
+    tables.without_empty_columns(heads, rows),
+    f'Figures and all numbers: [results/{config}](results/{config}).',
+  ]
+  return '\n\n'.join(lines)
+
+
+def _origins(results: Mapping[str, Any]) -> list[str]:
+  """Command, device and date, once for all the networks that share them."""
+  found = [results['networks'][name]['provenance'] for name in results['order']]
+  return list(
+    dict.fromkeys(
+      f'- `{tables.command_text(each["command"])}` on {each["device"]}, {each["date"]}'
+      for each in found
+    )
+  )
+
+
+def _published_row(results: Mapping[str, Any], name: str) -> list[str]:
+  entry = results['networks'][name]
+  return [
+    name,
+    entry['architecture'],
+    tables.paper_text(entry),
+    f'{tables.error_text(entry)} ({tables.seeds_text(entry)})',
+    verdict(results, name),
+  ]
+
+
+def verdict(results: Mapping[str, Any], name: str) -> str:
+  """How a network stands to the paper's figure, and to the best net on labels."""
+  entry, best = results['networks'][name], results['roles']['best_on_labels']
+  parts = [_against_paper(entry), tables.flags_text(entry)]
+  found = results['comparison'].get(name, {'role': ''})
+  if best in results['comparison'] and name == results['roles']['headline']:
+    parts.append(_against_best(results['comparison'][best], best))
+  elif found['role'] == 'control' and found['own_gap_closed'] is not None:
+    share = tables.per_cent(found['own_gap_closed'])
+    parts.append(f'{share} of the way from {best} to {results["roles"]["teacher"]}')
+  return '; '.join(part for part in parts if part) or '–'
+
+
+def _against_best(found: Mapping[str, Any], best: str) -> str:
+  sign = 'below' if found['difference'] > 0 else 'above'
+  parts = [f'{abs(found["difference"]):.2f} points {sign} {best}{page.significance(found)}']
+  if (found['gap_closed'] or 0) > 0:
+    parts.append(f'{tables.per_cent(found["gap_closed"])} of its gap to the teacher closed')
+  return '; '.join(parts)
+
+
+def _against_paper(entry: Entry) -> str:
+  error, paper = comparison.test_error(entry), entry['paper']
+  if paper is None or error['mean'] is None:
+    return ''
+  points = error['mean'] - paper['value']
+  if error['std'] is not None and abs(points) <= 2 * error['std']:
+    return "the paper's, within 2 standard deviations"
+  return f'{abs(points):.2f} points {"above" if points > 0 else "below"} the paper'
+
+
+def with_tables(page: pathlib.Path, text: str, begin: str = BEGIN, end: str = END) -> str:
+  """A page's text with `text` between its lines `begin` and `end`.
+
+  Raises:
+    PublishError: it has not these two lines.
+  """
+  old = page.read_text() if page.exists() else ''
+  before, found_begin, rest = old.partition(begin)
+  _, found_end, after = rest.partition(end)
+  if not (found_begin and found_end):
+    raise PublishError(f'{page}: expected the lines {begin} and {end} around its tables')
+  return f'{before}{begin}\n{text}\n{end}{after}'
+
+
+def main() -> None:
+  """The command that publishes a report."""
+  parser = argparse.ArgumentParser(prog='python -m shallow_jax.publish')
+  parser.add_argument('workdir', type=pathlib.Path, help='of the run')
+  parser.add_argument('name', help='of its folder in configs/results')
+  arguments = parser.parse_args()
+  try:
+    publish(arguments.workdir, arguments.name)
+  except (PublishError, storage.StorageError) as error:
+    sys.exit(f'shallow_jax.publish: {error}')
+
+
+if __name__ == '__main__':
+  main()

@@ -1,0 +1,1 @@
+"""A teacher's logits: predicted, stored, verified, read back."""

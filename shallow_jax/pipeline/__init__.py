@@ -1,0 +1,1 @@
+"""What is due of each network, in which order."""

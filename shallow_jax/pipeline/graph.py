@@ -1,0 +1,273 @@
+"""The graph of networks: who needs whom, in which order, and what their weights depend on."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from shallow_jax.data import dataset as dataset_lib
+from shallow_jax.settings import defaults
+from shallow_jax.settings import targets as targets_lib
+from shallow_jax.training import losses
+
+Networks = Mapping[str, Mapping[str, Any]]
+
+
+class Target(NamedTuple):
+  """A network whose logits are targets; `seed` where it is one of its seeds that all learn from."""
+
+  network: str
+  seed: int | None
+
+
+class LogitSet(NamedTuple):
+  """A set of the data in a number of views, over which a network's logits are stored."""
+
+  name: str
+  views: int
+
+
+def target(entry: Mapping[str, Any]) -> Target | None:
+  """The network whose logits an entry learns from, None for labels (after `check_names`)."""
+  if targets_lib.are_labels(entry['targets']):
+    return None
+  name, _, seed = entry['targets'].partition('/')
+  return Target(name, int(seed) if seed else None)
+
+
+def aligner(networks: Networks, name: str) -> str | None:
+  """The network that realigned the labels that a network, or who taught it, learned from.
+
+  None where they are the corpus's own. Of an ensemble they are its first network's.
+  """
+  entry = networks[name]
+  if entry['ensemble']:
+    return aligner(networks, entry['ensemble'][0])
+  teacher = target(entry)
+  return (
+    targets_lib.aligner(entry['targets']) if teacher is None else aligner(networks, teacher.network)
+  )
+
+
+def estimates_posteriors(networks: Networks, name: str) -> bool:
+  """Whether a network's outputs are posteriors by what it was fitted to, rather than logits."""
+  members = networks[name]['ensemble'] or [name]
+  return all(networks[member]['loss']['name'] in losses.ON_ONE_HOT for member in members)
+
+
+def dependencies(entry: Mapping[str, Any]) -> list[str]:
+  """The networks that must be finished before this one."""
+  teacher = target(entry)
+  needed = (
+    *entry['ensemble'],
+    teacher.network if teacher else '',
+    targets_lib.aligner(entry['targets']) or '',
+    entry['init'],
+  )
+  return [name for name in needed if name]
+
+
+def order(networks: Networks, only: Sequence[str] = ()) -> list[str]:
+  """The networks named by `only` (all, if empty) and what they need, dependencies first.
+
+  Raises defaults.ConfigError for an unknown network and for a cycle, which it spells out.
+  """
+  done: list[str] = []
+
+  def visit(name: str, path: list[str]) -> None:
+    if name in path:
+      cycle = ' -> '.join([*path[path.index(name) :], name])
+      raise defaults.ConfigError(f'config.networks: a cycle, {cycle}')
+    if name in done:
+      return
+    for needed in dependencies(networks[name]):
+      visit(needed, [*path, name])
+    done.append(name)
+
+  for name in only:
+    defaults.choice(name, list(networks), '--only')
+  for name in only or networks:
+    visit(name, [])
+  return done
+
+
+def check_names(networks: Networks) -> None:
+  """Refuses a graph that can't run: unknown names, losses without targets, cycles."""
+  for name, entry in networks.items():
+    where = f'config.networks.{name}'
+    _check_targets(networks, entry, where)
+    for trial in trials(entry):
+      defaults.check_values(with_trial(entry, trial), f'{where}.search')
+    for member in entry['ensemble']:
+      defaults.choice(member, list(networks), f'{where}.ensemble')
+      if networks[member]['ensemble']:
+        raise defaults.ConfigError(f'{where}.ensemble: {member!r} is an ensemble itself')
+  order(networks)
+
+
+def check_examples(networks: Networks, dataset: dataset_lib.Dataset) -> None:
+  """Refuses networks that can't be trained on the data: unknown sets, no labels, too few."""
+  for name, entry in networks.items():
+    if entry['model'] is not None:
+      _check_examples(entry, dataset, f'config.networks.{name}')
+
+
+def student_sets(entry: Mapping[str, Any]) -> list[LogitSet]:
+  """The sets that a student learns from, and the one it is selected by."""
+  learned = [LogitSet(name, entry['views']) for name in entry['examples']]
+  return [*learned, LogitSet('validation', 1)]
+
+
+def fingerprint(
+  networks: Networks, name: str, dataset: Mapping[str, Any], logits: Mapping[str, Any]
+) -> dict[str, Any]:
+  """All that a network's weights depend on, for JSON.
+
+  Its own entry without what is only for show, the data that it sees, and the same of the networks
+  that it depends on. `logits` is the config of the stores that students read.
+  """
+  entry = networks[name]
+  found: dict[str, Any] = {
+    'entry': {key: value for key, value in entry.items() if not _is_left_out(key, value)}
+  }
+  if entry['model'] is not None:
+    sets = dict.fromkeys([*entry['examples'], 'validation'])
+    found['data'] = {
+      'name': dataset['name'],
+      'class_names': dataset['class_names'],
+      'preprocessing': dataset['preprocessing'],
+      'splits': {key: dataset['splits'][key] for key in sets},
+      'views': dataset['views'] if entry['views'] > 1 else None,
+    }
+  if target(entry) is not None:
+    found['logits_dtype'] = logits['dtype']
+  found['needs'] = {
+    needed: {
+      'seeds': _seeds(networks, entry, needed),
+      **fingerprint(networks, needed, dataset, logits),
+    }
+    for needed in dependencies(entry)
+  }
+  return found
+
+
+def _is_left_out(key: str, value: Any) -> bool:
+  is_young = key in defaults.YOUNGER and value == defaults.NETWORK[key]
+  return is_young or key in defaults.PRESENTATION
+
+
+def _seeds(networks: Networks, entry: Mapping[str, Any], needed: str) -> int | None:
+  """How many seeds of `needed` an entry depends on; None where `targets` takes one of them."""
+  teacher = target(entry)
+  others = [*entry['ensemble'], entry['init']]
+  is_one = targets_lib.aligner(entry['targets']) == needed or (
+    teacher is not None and teacher.network == needed and teacher.seed is not None
+  )
+  return None if is_one and needed not in others else networks[needed]['seeds']
+
+
+def trials(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
+  """The settings that `search` asks for, as flat dicts of dotted keys; [{}] without a search."""
+  combinations: list[dict[str, Any]] = [{}]
+  for key, values in _leaves(entry['search'], ''):
+    combinations = [{**chosen, key: value} for chosen in combinations for value in values]
+  return combinations
+
+
+def with_trial(entry: Mapping[str, Any], trial: Mapping[str, Any]) -> dict[str, Any]:
+  """The entry with a trial's settings in place."""
+  changed = dict(entry)
+  for key, value in trial.items():
+    outer, _, inner = key.partition('.')
+    changed[outer] = with_trial(changed[outer], {inner: value}) if inner else value
+  return changed
+
+
+def _leaves(search: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Sequence[Any]]]:
+  for key, value in search.items():
+    if isinstance(value, Mapping):
+      yield from _leaves(value, f'{prefix}{key}.')
+    else:
+      yield prefix + key, value
+
+
+def _check_targets(networks: Networks, entry: Mapping[str, Any], where: str) -> None:
+  name, slash, seed = entry['targets'].partition('/')
+  on_labels, who_aligns = targets_lib.are_labels(entry['targets']), targets_lib.aligner(name)
+  if who_aligns is not None:
+    defaults.choice(
+      entry['targets'], [f'{targets_lib.ALIGNMENT}{each}' for each in networks], f'{where}.targets'
+    )
+  elif not on_labels:
+    defaults.choice(name, [*networks] if slash else ['labels', *networks], f'{where}.targets')
+  if slash:
+    _check_seed(networks[name], name, seed, f'{where}.targets: {entry["targets"]!r}')
+  if entry['init']:
+    defaults.choice(entry['init'], list(networks), f'{where}.init')
+    if networks[entry['init']]['model'] != entry['model']:
+      raise defaults.ConfigError(f'{where}.init: {entry["init"]!r} has another model')
+  if entry['seeds_together']:
+    _check_shared_targets(networks, entry, where)
+  on_logits = entry['loss']['name'] in losses.ON_LOGITS
+  if entry['model'] is not None and on_logits == on_labels:
+    raise defaults.ConfigError(
+      f'{where}: loss {entry["loss"]["name"]!r} does not fit targets {entry["targets"]!r}'
+    )
+
+
+def _check_shared_targets(networks: Networks, entry: Mapping[str, Any], where: str) -> None:
+  teacher = target(entry)
+  if teacher is None or teacher.seed is not None or networks[teacher.network]['ensemble']:
+    return
+  if networks[teacher.network]['seeds'] > 1:
+    raise defaults.ConfigError(
+      f'{where}.seeds_together: seeds of {teacher.network} teach one seed each; expected an '
+      f'ensemble or one of its seeds as targets, such as {teacher.network}/0'
+    )
+
+
+def _check_seed(teacher: Mapping[str, Any], name: str, seed: str, what: str) -> None:
+  if teacher['ensemble']:
+    raise defaults.ConfigError(f'{what}, but {name} is an ensemble and has no seeds')
+  if not (seed.isascii() and seed.isdigit()):
+    raise defaults.ConfigError(f"{what}; expected {name!r} or one of its seeds, as in '{name}/0'")
+  if int(seed) >= teacher['seeds']:
+    raise defaults.ConfigError(f'{what}, but {name} has {teacher["seeds"]} seeds')
+
+
+def _check_examples(entry: Mapping[str, Any], dataset: dataset_lib.Dataset, where: str) -> None:
+  count = 0
+  needs_labels = target(entry) is None
+  if targets_lib.aligner(entry['targets']) is not None:
+    _check_alignment(entry, dataset, where)
+  for name in entry['examples']:
+    defaults.choice(name, list(dataset.splits), f'{where}.examples')
+    split = dataset.splits[name]
+    count += len(split)
+    if name in ('validation', 'test'):
+      raise defaults.ConfigError(f'{where}.examples: {name!r} is never trained on')
+    if needs_labels and (split.arrays['label'] < 0).any():
+      raise defaults.ConfigError(f'{where}.examples: {name!r} has examples without a label')
+  if dataset.partner_offsets is not None and entry['views'] > 1 and not needs_labels:
+    _check_unlabelled_mixes(entry, where)
+  if entry['batch_size'] > count:
+    raise defaults.ConfigError(
+      f'{where}.batch_size: {entry["batch_size"]} is larger than the data, {count} examples'
+    )
+
+
+def _check_alignment(entry: Mapping[str, Any], dataset: dataset_lib.Dataset, where: str) -> None:
+  if dataset.recognition is None:
+    raise defaults.ConfigError(
+      f'{where}.targets: {entry["targets"]!r} needs speech; {dataset.name} has no phones to align'
+    )
+  if tuple(entry['examples']) != ('train',):
+    raise defaults.ConfigError(
+      f"{where}.examples: expected ('train',), which is what {entry['targets']!r} has labels of"
+    )
+
+
+def _check_unlabelled_mixes(entry: Mapping[str, Any], where: str) -> None:
+  if any(with_trial(entry, trial)['loss']['label_weight'] for trial in trials(entry)):
+    raise defaults.ConfigError(
+      f'{where}.loss.label_weight: a view that mixes two examples has no label; expected 0, or '
+      'data.augment.mixup_alpha=0'
+    )

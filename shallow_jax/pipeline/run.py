@@ -1,0 +1,239 @@
+"""Runs an experiment: what is due of each network, in the order of the graph.
+
+  results = pipeline.run(config, 'runs/digits')
+
+A workdir's layout is described in shallow_jax/pipeline/experiment.py.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+import logging
+import pathlib
+from typing import Any
+
+import ml_collections
+
+from shallow_jax import data as data_lib
+from shallow_jax import models
+from shallow_jax.data import dataset as dataset_lib
+from shallow_jax.data import preprocessing
+from shallow_jax.models import size as size_lib
+from shallow_jax.pipeline import evaluate
+from shallow_jax.pipeline import experiment as experiment_lib
+from shallow_jax.pipeline import graph
+from shallow_jax.pipeline import realigned_labels
+from shallow_jax.pipeline import teacher
+from shallow_jax.pipeline import trainings
+from shallow_jax.report import page
+from shallow_jax.runtime import host
+from shallow_jax.runtime import processes
+from shallow_jax.runtime import run_guard
+from shallow_jax.runtime import storage
+from shallow_jax.settings import defaults
+from shallow_jax.settings import targets as targets_lib
+
+_log = logging.getLogger(__name__)
+
+STAGES = ('all', 'train', 'logits', 'evaluate', 'report')
+
+
+def run(
+  config: Mapping[str, Any] | ml_collections.ConfigDict,
+  workdir: str | pathlib.Path,
+  *,
+  only: Sequence[str] = (),
+  stage: str = 'all',
+) -> dict[str, Any]:
+  """Does all that is due and returns the results (the content of report/results.json).
+
+  Of several processes, which all call it on the same workdir, the first one gets the results.
+
+  Finished networks are skipped, an interrupted one goes on where it was, one whose settings have
+  changed is refused with the keys that differ.
+
+  Args:
+    config: an experiment; missing keys take their defaults (shallow_jax.settings.defaults).
+    workdir: made if need be; one run at a time.
+    only: these networks and what they need; all if empty.
+    stage: one arrow of the chain alone: train, logits, evaluate or report.
+  """
+  host.keep_freed_memory()
+  full = defaults.plain(defaults.complete(config))
+  defaults.choice(stage, STAGES, '--stage')
+  workdir = defaults.local_path(workdir, 'workdir')
+  with processes.guard(workdir) as stop:
+    if processes.is_first():
+      storage.remove_temporary(workdir)
+    if stage != 'report':
+      for folder, one_split in split_runs(full, workdir):
+        experiment = prepare(one_split, folder, only=only, stop=stop)
+        for network in graph.order(experiment.networks, only):
+          _advance(experiment, network, stage)
+    results: dict[str, Any] = {}
+    if processes.is_first():
+      storage.write_json(workdir / 'config.json', full)
+      results = page.write(full, workdir)
+    processes.meet('the report is written')
+    return results
+
+
+def report_again(workdir: str | pathlib.Path) -> dict[str, Any]:
+  """Writes the report of a workdir anew, from its config.json and the results that are there."""
+  workdir = defaults.local_path(workdir, 'workdir')
+  config = defaults.complete(storage.read_json(workdir / 'config.json'))
+  return page.write(defaults.plain(config), workdir)
+
+
+def split_runs(
+  config: Mapping[str, Any], workdir: pathlib.Path
+) -> Iterator[tuple[pathlib.Path, dict[str, Any]]]:
+  """Workdir and config of each run of an experiment: itself, or one for each of its `splits`."""
+  if not config['splits']:
+    yield workdir, dict(config)
+  for split in config['splits']:
+    data = dict(config['data'], split_seed=split)
+    yield workdir / f'split-{split}', dict(config, data=data, splits=())
+
+
+def prepare(
+  config: Mapping[str, Any],
+  workdir: pathlib.Path,
+  *,
+  only: Sequence[str] = (),
+  stop: run_guard.StopRequest | None = None,
+) -> experiment_lib.Experiment:
+  """Loads the data and checks all that can be checked before the first step; trains nothing."""
+  networks, logits = config['networks'], config['logits']
+  if logits['shard_rows'] % logits['batch_size']:
+    raise defaults.ConfigError(
+      f'config.logits: shard_rows {logits["shard_rows"]} is not a multiple of batch_size '
+      f'{logits["batch_size"]}'
+    )
+  graph.check_names(networks)
+  constants = workdir / 'data' / 'preprocessing.npz'
+  dataset = data_lib.load(config['data'], constants)
+  graph.check_examples(networks, dataset)
+  described = dataset.fingerprint()
+  fingerprints = {name: graph.fingerprint(networks, name, described, logits) for name in networks}
+  experiment = experiment_lib.Experiment(
+    config, workdir, dataset, fingerprints, stop or run_guard.StopRequest()
+  )
+  order = graph.order(networks, only)
+  _log_sizes(experiment, order)
+  _check_layouts(experiment, order)
+  _refuse_changes(experiment, order)
+  processes.meet('all have read the data and the settings of before')
+  if processes.is_first():
+    workdir.mkdir(exist_ok=True)
+    storage.write_json(workdir / 'config.json', config)
+    _save_data(workdir / 'data', dataset, described)
+  return experiment
+
+
+def store_targets(experiment: experiment_lib.Experiment, network: str) -> None:
+  """Stores the logits or the alignment that a network learns from, where it is not there yet."""
+  entry = experiment.networks[network]
+  aligner = targets_lib.aligner(entry['targets'])
+  if aligner is not None:
+    realigned_labels.store(experiment, aligner)
+  if graph.target(entry) is None:
+    return
+  for seed in range(entry['seeds']):
+    name, members = teacher.members_for(experiment, entry, seed)
+    for logit_set in graph.student_sets(entry):
+      teacher.store(experiment, name, members, logit_set)
+
+
+def _advance(experiment: experiment_lib.Experiment, network: str, stage: str) -> None:
+  """Does a network's part of a stage; of all stages one after the other."""
+  entry = experiment.networks[network]
+  if processes.agree(evaluate.is_finished(experiment, network)):
+    _refuse_stale(experiment, network)
+    _log.info('%s: finished before', network)
+    return
+  _begin(experiment, network)
+  if stage in ('all', 'logits'):
+    store_targets(experiment, network)
+  if stage in ('all', 'train') and not entry['ensemble']:
+    trainings.train_network(experiment, network)
+  if stage in ('all', 'evaluate'):
+    evaluate.evaluate(experiment, network)
+
+
+def _refuse_stale(experiment: experiment_lib.Experiment, network: str) -> None:
+  """Refuses a finished network whose teacher, or who aligned for it, has other weights by now."""
+  entry = experiment.networks[network]
+  if entry['ensemble']:
+    return
+  for seed in range(entry['seeds']):
+    weights = trainings.target_weights(experiment, entry, seed)
+    trainings.refuse_other_targets(experiment.folder(network, seed), entry, weights)
+
+
+def _log_sizes(experiment: experiment_lib.Experiment, order: Sequence[str]) -> None:
+  """Says what is about to be trained; building the nets here finds impossible ones early."""
+  dataset = experiment.dataset
+  lines = [_size_line(experiment, name) for name in order]
+  counts = ', '.join(f'{name} {len(split)}' for name, split in dataset.splits.items())
+  _log.info('%s: %s', dataset.name, counts)
+  for line in lines:
+    _log.info('%s', line)
+
+
+def _size_line(experiment: experiment_lib.Experiment, name: str) -> str:
+  entry, dataset = experiment.networks[name], experiment.dataset
+  if entry['ensemble']:
+    return f'{name:16} ensemble of {", ".join(entry["ensemble"])}'
+  module = models.build(entry['model'], len(dataset.class_names))
+  try:
+    size = size_lib.size(module, dataset.input_shape)
+  except ValueError as error:
+    raise defaults.ConfigError(f'config.networks.{name}.model: {error}') from error
+  weights, biases = size['parameters']['weights'], size['parameters']['biases']
+  return (
+    f'{name:16} {module.architecture:28} {weights:12,} weights {biases:9,} biases '
+    f'{size["hidden_units"]:11,} hidden units  {entry["seeds"]} seeds on {entry["targets"]}'
+  )
+
+
+def _check_layouts(experiment: experiment_lib.Experiment, order: Sequence[str]) -> None:
+  """Refuses before the first step what can't be divided over the devices."""
+  for name in order:
+    entry = experiment.networks[name]
+    if entry['model'] is None or entry['fit'] is not None:
+      continue
+    together = entry['seeds'] - (graph.trials(entry) != [{}])
+    if entry['seeds_together'] and together:
+      trainings.member_layout(experiment, name, together)
+    if not entry['seeds_together'] or together < entry['seeds']:
+      trainings.layout(experiment, name)
+
+
+def _refuse_changes(experiment: experiment_lib.Experiment, order: Sequence[str]) -> None:
+  """Refuses to go on with networks that were begun under other settings, all of them at once."""
+  for name in order:
+    path = experiment.folder(name) / 'fingerprint.json'
+    if not path.exists():
+      continue
+    different = storage.differences(storage.read_json(path), experiment.fingerprints[name])
+    if different:
+      raise experiment_lib.ExperimentError(
+        f'{path.parent} was begun under other settings: {"; ".join(different[:5])}. '
+        'Take another --workdir, or delete that folder to train it anew'
+      )
+
+
+def _save_data(
+  folder: pathlib.Path, dataset: dataset_lib.Dataset, described: Mapping[str, Any]
+) -> None:
+  folder.mkdir(exist_ok=True)
+  storage.write_json(folder / 'fingerprint.json', described)
+  storage.write_json(folder / 'notes.json', dataset.notes)
+  preprocessing.save(folder / 'preprocessing.npz', dataset)
+
+
+def _begin(experiment: experiment_lib.Experiment, network: str) -> None:
+  folder = experiment.folder(network)
+  if processes.is_first():
+    folder.mkdir(parents=True, exist_ok=True)
+    storage.write_json(folder / 'fingerprint.json', experiment.fingerprints[network])
+  processes.meet(f'{network} is begun')

@@ -1,0 +1,104 @@
+"""The weights of a network's seeds that are finished."""
+
+from collections.abc import Mapping, Sequence
+import functools
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from shallow_jax import models
+from shallow_jax.logits import predict
+from shallow_jax.pipeline import experiment as experiment_lib
+from shallow_jax.runtime import checkpoint
+from shallow_jax.runtime import processes
+from shallow_jax.runtime import storage
+from shallow_jax.training import train
+
+
+def save_trained(
+  folder: pathlib.Path,
+  outcome: train.Outcome,
+  *,
+  trial: Mapping[str, Any],
+  target_weights: Sequence[str],
+) -> None:
+  """Keeps a finished seed: its weights, then `trained.json`, which says that it is finished."""
+  if outcome.variables is not None:
+    variables = jax.device_get(outcome.variables)  # equal in every process
+    checkpoint.save(folder / 'weights', outcome.step, variables, notes={}, keep=1)
+  record = {
+    'status': 'diverged' if outcome.diverged else 'trained',
+    'step': outcome.step,
+    'validation': dict(outcome.validation),
+    'collapsed': outcome.collapsed,
+    'trial': dict(trial),
+    'wall_seconds': outcome.wall_seconds,
+    'examples_per_second': outcome.examples_per_second,
+    'weights_sha256': None if outcome.variables is None else _weights_sha256(outcome.variables),
+    'target_weights': list(target_weights),
+    'mesh': outcome.mesh,
+  }
+  if processes.is_first():
+    storage.write_json(folder / 'trained.json', record)
+    checkpoint.remove_all(folder / 'checkpoints')
+  processes.meet(f'{folder.name} is trained')
+
+
+def read_trained(folder: pathlib.Path) -> dict[str, Any] | None:
+  """What `save_trained` wrote, None where the seed is not finished."""
+  path = folder / 'trained.json'
+  return storage.read_json(path) if path.exists() else None
+
+
+def trained_seeds(experiment: experiment_lib.Experiment, network: str) -> dict[int, dict[str, Any]]:
+  """The records of all seeds of a network; ExperimentError where one is not trained yet."""
+  records = {}
+  for seed in range(experiment.networks[network]['seeds']):
+    record = read_trained(experiment.folder(network, seed))
+    if record is None:
+      raise experiment_lib.ExperimentError(
+        f'{experiment.folder(network, seed)}: not trained yet; run with --stage=train first'
+      )
+    records[seed] = record
+  return records
+
+
+def load_member(experiment: experiment_lib.Experiment, network: str, seed: int) -> predict.Member:
+  """A finished seed, ready to predict; ExperimentError if it diverged or is not trained."""
+  folder = experiment.folder(network, seed)
+  if trained_seeds(experiment, network)[seed]['status'] == 'diverged':
+    raise experiment_lib.ExperimentError(f'{folder}: this seed diverged and has no logits to give')
+  dataset = experiment.dataset
+  module = models.build(experiment.networks[network]['model'], len(dataset.class_names))
+  template = _template(module, dataset.input_shape)
+  restored = checkpoint.restore_newest(folder / 'weights', template)
+  if restored is None:
+    raise experiment_lib.ExperimentError(
+      f'{folder}: its weights are missing; delete the folder to train it again'
+    )
+  return predict.Member(module, restored[0])
+
+
+def weights_of(
+  experiment: experiment_lib.Experiment, members: Sequence[tuple[str, int]]
+) -> list[str]:
+  """The hashes that tell whose logits these are, member by member."""
+  return [
+    trained_seeds(experiment, network)[seed]['weights_sha256'] or 'diverged'
+    for network, seed in members
+  ]
+
+
+@functools.lru_cache(maxsize=64)
+def _template(module: Any, input_shape: tuple[int, ...]) -> Any:
+  return jax.eval_shape(lambda: models.init(module, jax.random.key(0), input_shape))
+
+
+def _weights_sha256(variables: models.Variables) -> str:
+  leaves = jax.tree_util.tree_leaves_with_path(variables)
+  return storage.sha256_arrays(
+    {jax.tree_util.keystr(path): np.asarray(jnp.asarray(leaf)) for path, leaf in leaves}
+  )

@@ -1,0 +1,225 @@
+"""The trainings of a network: its search and its seeds, and what each is fitted to."""
+
+from collections.abc import Mapping, Sequence
+import logging
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from shallow_jax import models
+from shallow_jax.data import dataset as dataset_lib
+from shallow_jax.pipeline import experiment as experiment_lib
+from shallow_jax.pipeline import graph
+from shallow_jax.pipeline import realigned_labels
+from shallow_jax.pipeline import teacher
+from shallow_jax.pipeline import trained
+from shallow_jax.runtime import parallel
+from shallow_jax.runtime import processes
+from shallow_jax.runtime import storage
+from shallow_jax.settings import targets as targets_lib
+from shallow_jax.training import kmeans_svm
+from shallow_jax.training import problem as problem_lib
+from shallow_jax.training import selection
+from shallow_jax.training import train
+from shallow_jax.training import train_together
+
+_log = logging.getLogger(__name__)
+
+
+def train_network(experiment: experiment_lib.Experiment, network: str) -> None:
+  """Trains what is due of a network: the trials of its search, then its other seeds."""
+  trial = _search(experiment, network)
+  entry = experiment.networks[network]
+  if entry['seeds_together'] and entry['fit'] is None:
+    first = 1 if trial else 0  # the best trial was trained by itself
+    _train_together(experiment, network, range(first, entry['seeds']), trial)
+  for seed in range(entry['seeds']):
+    folder = experiment.folder(network, seed)
+    _train_seed(experiment, network, seed, folder, trial)
+
+
+def problem(
+  experiment: experiment_lib.Experiment, network: str, entry: Mapping[str, Any], seed: int
+) -> problem_lib.Problem:
+  """A seed's net, its examples and their targets; `entry` has a trial's settings in place."""
+  dataset = realigned_labels.dataset(experiment, network)
+  sources = teacher.members_for(experiment, entry, seed) if graph.target(entry) else None
+  mixed_views = 1 if sources is None else entry['views']  # a mix has logits, but no label
+  sets = [dataset.with_partners(name, mixed_views) for name in entry['examples']]
+  examples = dataset_lib.concatenate(sets).arrays
+  validation = dataset.splits['validation'].arrays
+  statistics = None
+  if sources is not None:
+    *logit_sets, validation_set = graph.student_sets(entry)
+    target, statistics = teacher.targets(experiment, *sources, logit_sets)
+    examples = dict(examples, target=target)
+    target, _ = teacher.targets(experiment, *sources, [validation_set])
+    validation = dict(validation, target=np.asarray(target))
+  return problem_lib.build(
+    entry,
+    dataset,
+    examples,
+    validation,
+    seed=seed,
+    target_statistics=statistics,
+    start=_start(experiment, entry, seed),
+  )
+
+
+def _start(
+  experiment: experiment_lib.Experiment, entry: Mapping[str, Any], seed: int
+) -> models.Variables | None:
+  if not entry['init']:
+    return None
+  members = experiment.members(entry['init'])
+  name, which = members[seed % len(members)]
+  return trained.load_member(experiment, name, which).variables
+
+
+def target_weights(
+  experiment: experiment_lib.Experiment, entry: Mapping[str, Any], seed: int
+) -> list[str]:
+  """The hashes of the weights that the targets of a network's seed were computed by."""
+  aligner = targets_lib.aligner(entry['targets'])
+  if aligner is not None:
+    return trained.weights_of(experiment, realigned_labels.members(experiment, aligner))
+  if graph.target(entry) is None:
+    return []
+  return trained.weights_of(experiment, teacher.members_for(experiment, entry, seed)[1])
+
+
+def layout(experiment: experiment_lib.Experiment, network: str) -> parallel.Layout:
+  """Where a training of one of its seeds lies; ParallelError for what can't be divided."""
+  entry = experiment.networks[network]
+  module = models.build(entry['model'], len(experiment.dataset.class_names))
+  settings, where = experiment.config['parallel'], f'config.networks.{network}'
+  return problem_lib.layout(entry, module, settings, where)
+
+
+def member_layout(
+  experiment: experiment_lib.Experiment, network: str, members: int
+) -> parallel.MemberLayout:
+  """Where a training of several of its seeds lies; ParallelError for what can't be divided."""
+  return parallel.member_layout(
+    experiment.config['parallel'],
+    members=members,
+    batch_size=experiment.networks[network]['batch_size'],
+    where=f'config.networks.{network}',
+  )
+
+
+def _search(experiment: experiment_lib.Experiment, network: str) -> dict[str, Any]:
+  """The trial that validation prefers, {} without a search. The winner becomes seed 0."""
+  entry, folder = experiment.networks[network], experiment.folder(network)
+  candidates = graph.trials(entry)
+  if candidates == [{}]:
+    return {}
+  path = folder / 'search.json'
+  if not processes.agree(path.exists()):
+    folders = [folder / f'trial-{i}' for i in range(len(candidates))]
+    for trial, its_folder in zip(candidates, folders, strict=True):
+      _train_seed(experiment, network, 0, its_folder, trial)
+    if processes.is_first():
+      storage.write_json(path, _choose(entry, candidates, folders))
+    processes.meet(f'the search of {network} is done')
+  search = storage.read_json(path)
+  winner = folder / f'trial-{search["chosen"]}'
+  if processes.is_first() and winner.exists():
+    winner.rename(experiment.folder(network, 0))
+  processes.meet(f'the best trial of {network} is its seed 0')
+  return search['trials'][search['chosen']]['settings']
+
+
+def _choose(
+  entry: Mapping[str, Any],
+  candidates: Sequence[Mapping[str, Any]],
+  folders: Sequence[pathlib.Path],
+) -> dict[str, Any]:
+  """The record of a search: every trial, and which of them validation prefers."""
+  trials = []
+  for settings, folder in zip(candidates, folders, strict=True):
+    record = trained.read_trained(folder)
+    assert record is not None
+    kept = ('status', 'validation', 'collapsed', 'step', 'wall_seconds')
+    trials.append({'settings': dict(settings), **{key: record[key] for key in kept}})
+  chosen = min(range(len(trials)), key=lambda i: _rank(entry, trials[i]))
+  return {'chosen': chosen, 'trials': trials}
+
+
+def _rank(entry: Mapping[str, Any], trial: Mapping[str, Any]) -> tuple[float, ...]:
+  if trial['status'] == 'diverged':
+    return (2,)
+  return (int(trial['collapsed']), *selection.rank(entry, trial['validation']))
+
+
+def _train_seed(
+  experiment: experiment_lib.Experiment,
+  network: str,
+  seed: int,
+  folder: pathlib.Path,
+  trial: Mapping[str, Any],
+) -> None:
+  entry = graph.with_trial(experiment.networks[network], trial)
+  weights = target_weights(experiment, entry, seed)
+  if processes.agree(trained.read_trained(folder) is not None):
+    refuse_other_targets(folder, entry, weights)
+    return
+  its_problem = problem(experiment, network, entry, seed)
+  settings = ''.join(f' {key.rpartition(".")[2]} {value}' for key, value in trial.items())
+  label = f'{network}/{folder.name}{settings}'
+  folder.mkdir(parents=True, exist_ok=True)
+  if entry['fit'] is None:
+    where = layout(experiment, network)
+    outcome = train.fit(its_problem, folder, label=label, stop=experiment.stop, layout=where)
+  else:
+    outcome = kmeans_svm.fit(its_problem, label=label, stop=experiment.stop)
+  trained.save_trained(folder, outcome, trial=trial, target_weights=weights)
+  _log.info('%s: %s', label, _described(outcome))
+
+
+def _train_together(
+  experiment: experiment_lib.Experiment,
+  network: str,
+  which: Sequence[int],
+  trial: Mapping[str, Any],
+) -> None:
+  """Trains seeds in one program, all of them again where one is missing."""
+  folders = [experiment.folder(network, seed) for seed in which]
+  if processes.agree(all(trained.read_trained(folder) for folder in folders)):
+    return
+  entry = graph.with_trial(experiment.networks[network], trial)
+  weights = [target_weights(experiment, entry, seed) for seed in which]
+  problems = [problem(experiment, network, entry, seed) for seed in which]
+  for folder in folders:
+    folder.mkdir(parents=True, exist_ok=True)
+  where = member_layout(experiment, network, len(which))
+  outcomes = train_together.fit(
+    problems, folders, label=network, stop=experiment.stop, layout=where
+  )
+  # The first seed last: the checkpoints that all of them go on from are in its folder.
+  for folder, outcome, its_weights in reversed([*zip(folders, outcomes, weights, strict=True)]):
+    trained.save_trained(folder, outcome, trial=trial, target_weights=its_weights)
+    _log.info('%s/%s: %s', network, folder.name, _described(outcome))
+
+
+def refuse_other_targets(
+  folder: pathlib.Path, entry: Mapping[str, Any], weights: Sequence[str]
+) -> None:
+  """Refuses a finished seed that learned from other weights than those that are there now."""
+  record = trained.read_trained(folder)
+  if record is not None and record['target_weights'] != list(weights):
+    raise experiment_lib.ExperimentError(
+      f'{folder} learned from other weights of {entry["targets"]} than those that are there now; '
+      f'delete {folder.parent} to train it anew'
+    )
+
+
+def _described(outcome: train.Outcome) -> str:
+  if outcome.diverged:
+    return f'diverged at step {outcome.step}'
+  flag = ', COLLAPSED' if outcome.collapsed else ''
+  return (
+    f'validation error {outcome.validation["error"]:.2f} % at step {outcome.step}{flag}, '
+    f'{outcome.wall_seconds:.1f} s, {outcome.examples_per_second:,.0f} examples/s'
+  )

@@ -1,0 +1,1 @@
+"""From result files to numbers, tables and a page; needs no JAX."""

@@ -1,0 +1,287 @@
+"""What an experiment found, for readers: results.json, report.md and figures."""
+
+from collections.abc import Mapping, Sequence
+import pathlib
+from typing import Any
+
+from shallow_jax.report import comparison
+from shallow_jax.report import phone_tables
+from shallow_jax.report import results as results_lib
+from shallow_jax.report import sweeps
+from shallow_jax.report import tables
+from shallow_jax.report.figures import networks as network_figures
+from shallow_jax.report.figures import sweeps as sweep_figures
+from shallow_jax.runtime import storage
+
+PAPER_PICTURE = 'against_the_paper.png'
+
+
+def write(config: Mapping[str, Any], workdir: pathlib.Path) -> dict[str, Any]:
+  """Writes <workdir>/report/ and returns the content of its results.json.
+
+  Args:
+    config: the complete experiment, as plain dicts.
+    workdir: of the experiment; networks without a result.json are left out.
+
+  Raises:
+    results.ResultsError: the splits' results are of different experiments.
+    storage.StorageError: a file is damaged or can't be written.
+  """
+  results = results_lib.collect(config, workdir)
+  folder = workdir / 'report' / 'figures'
+  folder.mkdir(parents=True, exist_ok=True)
+  folders = list(results_lib.run_folders(config, workdir).values())
+  pictures = network_figures.draw(results, folders) | sweep_figures.draw(results, folders)
+  write_pictures(folder, pictures)
+  storage.write_json(workdir / 'report' / 'results.json', results)
+  text = markdown(results, [f'figures/{name}' for name in pictures])
+  storage.write_bytes(workdir / 'report' / 'report.md', text.encode())
+  return results
+
+
+def markdown(results: Mapping[str, Any], pictures: Sequence[str] = ()) -> str:
+  """The report, with pictures by their paths."""
+  shown = {pathlib.Path(path).name: _picture(path) for path in pictures}
+  elsewhere = {PAPER_PICTURE, *(sweeps.picture(sweep) for sweep in results['sweeps'])}
+  sections = [
+    f'# {results["experiment"]}',
+    results['note'],
+    _data_text(results['data']),
+    tables.networks_table(results),
+    _notes(results),
+    _comparison_text(results),
+    _attribution_text(results),
+    phone_tables.text(results),
+    _paper_text(results, shown),
+    '\n'.join(text for name, text in shown.items() if name not in elsewhere),
+    _sweeps_text(results, shown),
+    _search_text(results),
+    _provenance_text(results),
+  ]
+  return '\n\n'.join(section for section in sections if section) + '\n'
+
+
+def _picture(path: str) -> str:
+  return f'![{pathlib.Path(path).stem.replace("_", " ")}]({path})'
+
+
+def _paper_text(results: Mapping[str, Any], shown: Mapping[str, str]) -> str:
+  table = tables.paper_table(results)
+  if not table:
+    return ''
+  is_speech = comparison.error_name(results['networks']) != 'error'
+  note = _PAPER_NOTE.format(interval=_UTTERANCES if is_speech else _WILSON)
+  parts = ['## Against the paper', table, note, shown.get(PAPER_PICTURE, '')]
+  return '\n\n'.join(part for part in parts if part)
+
+
+_PAPER_NOTE = (
+  'Ours: mean ± standard deviation over seeds, the chance in training. 95 % interval: {interval}, '
+  'the chance in drawing a test set of that size. Weights are counted by formula, '
+  "biases apart; an ensemble's are the sums over its members. ″: as above."
+)
+_WILSON = "Wilson's, of the mean error"
+_UTTERANCES = 'of the phone error rate, utterances drawn anew'
+
+
+def _sweeps_text(results: Mapping[str, Any], shown: Mapping[str, str]) -> str:
+  """Each sweep with its figure, and the factors in size that it asks for."""
+  sections = []
+  for sweep in results['sweeps']:
+    table = tables.factor_table(sweep, results['networks'])
+    note = _FACTOR_NOTE if table else ''
+    parts = [f'### {sweep["title"]}', shown.get(sweeps.picture(sweep), ''), table, note]
+    sections += [part for part in parts if part]
+  return '\n\n'.join(['## Sweeps', *sections]) if sections else ''
+
+
+_FACTOR_NOTE = (
+  'For each net: how many times its size another series needs for the same mean error, on lines '
+  'between the measured sizes over the logarithm of the size. Interval: seeds drawn anew with '
+  'replacement, 2.5th to 97.5th percentile; of few seeds it is rather too narrow.'
+)
+
+
+def _notes(results: Mapping[str, Any]) -> str:
+  """How to read the table of networks."""
+  if not results['networks']:
+    return ''
+  regression = any(entry['loss'] in _ON_ONE_HOT for entry in results['networks'].values())
+  return (
+    'Errors in per cent, mean ± standard deviation over seeds (n × m: n splits of m seeds); an '
+    "ensemble's is that of its averaged logits. Depth: nonlinear layers on the longest path. × "
+    'teacher: weights divided by those of the network it learns from (on labels: of the teacher); '
+    'above 1 it is the larger one. Agreement: share of test examples with the same prediction as '
+    "the teacher's. Latency: a call on the device named below, from raw examples to logits."
+  ) + (f' {_REGRESSION_NOTE}' if regression else '')
+
+
+_ON_ONE_HOT = ('label_l2', 'hard_l2')
+_REGRESSION_NOTE = (
+  'Outputs of label_l2 and hard_l2 are regressions onto 0 and 1, not logits: their calibration '
+  'error, that of a softmax over them, says little.'
+)
+
+
+_SETS = ('train', 'validation', 'test', 'unlabelled')
+
+
+def _data_text(data: Mapping[str, Any]) -> str:
+  if not data:
+    return ''
+  order = [name for name in _SETS if name in data['sizes']]
+  order += [name for name in data['sizes'] if name not in _SETS]
+  sizes = ', '.join(f'{name} {data["sizes"][name]:,}' for name in order)
+  text = [f'Data: {data["name"]}, {data["num_classes"]} classes; examples: {sizes}.']
+  if data['splits']:
+    text.append(f'Pooled over {len(data["splits"])} splits of it ({", ".join(data["splits"])}).')
+  known = ('name', 'num_classes', 'sizes', 'splits')
+  text += [f'{_note(key, value)}.' for key, value in data.items() if key not in known]
+  return ' '.join(text)
+
+
+def _note(key: str, value: Any) -> str:
+  words = key.replace('_', ' ').capitalize()
+  if isinstance(value, Mapping):
+    value = ', '.join(_part_of_note(name, part) for name, part in value.items()) or 'none'
+  return f'{words}: {value}'
+
+
+def _part_of_note(name: str, part: int | str) -> str:
+  return part if isinstance(part, str) else f'{part:,} of {name}'
+
+
+def headline(results: Mapping[str, Any]) -> str:
+  """The claim in one sentence with its numbers; '' while a network of it has no result."""
+  roles = results['roles']
+  found = results['comparison'].get(roles['best_on_labels'])
+  if found is None:
+    return ''
+  networks = results['networks']
+  name, best = found['headline'], roles['best_on_labels']
+  fewer = 'fewer' if found['difference'] > 0 else 'more'
+  errors = 'errors' if comparison.error_name(networks) == 'error' else 'phone errors'
+  error, ratio = tables.error_text, tables.number(found['ratio'], '.2f')
+  closed = (
+    ''
+    if not (found['gap_closed'] or 0) > 0
+    else (
+      f' It closes {tables.per_cent(found["gap_closed"])} of the gap to {roles["teacher"]} '
+      f'({error(networks[roles["teacher"]])} %).'
+    )
+  )
+  return (
+    f'{name} makes {error(networks[name])} % {errors}, the best net on labels (chosen by '
+    f'validation), {best}, {error(networks[best])} %: {abs(found["difference"]):.2f} points '
+    f'{fewer}{significance(found)}, {ratio} times as many.{closed}'
+  )
+
+
+def significance(found: Mapping[str, Any]) -> str:
+  """The size of a difference in its standard errors, in brackets, and whether it tells anything."""
+  if found['in_standard_errors'] is None:
+    return ''
+  splits = found['paired_splits']
+  over = f'paired by split, {splits} splits' if splits else 'over seeds'
+  low, high = found['interval']
+  told = '; the 95 % interval spans 0: no ranking' if low < 0 < high else ''
+  return f' ({abs(found["in_standard_errors"]):.1f} standard errors, {over}{told})'
+
+
+def _comparison_text(results: Mapping[str, Any]) -> str:
+  if not results['comparison']:
+    return ''
+  name = results['roles']['headline']
+  sections = [
+    f'## {name} against the same net taught otherwise',
+    headline(results),
+    _controls_text(results),
+    tables.comparison_table(results),
+    _MCNEMAR_NOTE if any(each.get('mcnemar') for each in results['comparison'].values()) else '',
+    _BOOTSTRAP_NOTE if any(e.get('bootstrap') for e in results['comparison'].values()) else '',
+  ]
+  return '\n\n'.join(section for section in sections if section)
+
+
+_MCNEMAR_NOTE = (
+  "McNemar's exact test on the test set, seed i of one net against seed i of the other. Shown is "
+  'the pair of the median p; in brackets, how many pairs have p < 0.05. Seeds are not pooled, as '
+  'their errors on an example go together. The test speaks of these very nets, the standard '
+  'errors of others trained like them.'
+)
+
+
+_BOOTSTRAP_NOTE = (
+  '95 % over utterances: test utterances drawn anew with replacement for both nets together, seed '
+  'i of one against seed i of the other, the pairs pooled. It speaks of these very nets, the '
+  'standard errors of others trained like them.'
+)
+
+
+def _controls_text(results: Mapping[str, Any]) -> str:
+  """How far the controls come, and which of them is ahead of the headline."""
+  controls = {k: v for k, v in results['comparison'].items() if v['role'] == 'control'}
+  if not controls:
+    return ''
+  networks, roles = results['networks'], results['roles']
+  reached = ', '.join(
+    f'{name} {tables.error_text(networks[name])} %{_in_brackets(found["own_gap_closed"])}'
+    for name, found in controls.items()
+  )
+  has_gap = any(found['own_gap_closed'] is not None for found in controls.values())
+  brackets = (
+    f' (in brackets: of the gap from {roles["best_on_labels"]} to {roles["teacher"]})'
+    if has_gap
+    else ''
+  )
+  ahead = [name for name, found in controls.items() if found['difference'] < 0]
+  verdict = (
+    f'Fewer errors than {roles["headline"]} on average: {", ".join(ahead)}.'
+    if ahead
+    else f'None makes fewer errors than {roles["headline"]} on average.'
+  )
+  return f'The other nets taught by a network reach{brackets}: {reached}. {verdict}'
+
+
+def _in_brackets(share: float | None) -> str:
+  return '' if share is None else f' ({tables.per_cent(share)})'
+
+
+def _attribution_text(results: Mapping[str, Any]) -> str:
+  steps = results['attribution']
+  if not steps:
+    return ''
+  first, last = steps[0]['from'], steps[-1]['to']
+  parts = ', '.join(f'{step["cause"]} {_step_text(step)}' for step in steps)
+  gap = tables.number(sum(step['change'] for step in steps), '.2f')
+  negative = ' A negative part adds errors.' if any(step['change'] < 0 for step in steps) else ''
+  sentence = f'From {first} to {last} it is {gap} points; of them, step by step: {parts}.{negative}'
+  table = tables.attribution_table(steps)
+  return '\n\n'.join(['## What the gain is due to', sentence, table])
+
+
+def _step_text(step: Mapping[str, Any]) -> str:
+  share = tables.per_cent(step['share'])
+  return f'{tables.number(step["change"], ".2f")} ({share})'
+
+
+def _search_text(results: Mapping[str, Any]) -> str:
+  table = tables.search_table(results)
+  return f'## Search: what validation chose\n\n{table}' if table else ''
+
+
+def _provenance_text(results: Mapping[str, Any]) -> str:
+  if not results['networks']:
+    return ''
+  table = tables.provenance_table(results)
+  versions = ', '.join(f'{name} {version}' for name, version in results['versions'].items())
+  return '\n\n'.join(['## Where the figures come from', table, f'{versions}.'])
+
+
+def write_pictures(folder: pathlib.Path, pictures: Mapping[str, bytes]) -> None:
+  """Writes the pictures and removes others, which belong to an earlier report."""
+  for name, data in pictures.items():
+    storage.write_bytes(folder / name, data)
+  for path in folder.glob('*.png'):
+    if path.name not in pictures:
+      path.unlink()

@@ -1,0 +1,280 @@
+"""What an experiment found, in numbers: result files gathered, pooled and compared."""
+
+from collections.abc import Iterable, Mapping, Sequence
+import pathlib
+import statistics
+from typing import Any
+
+from shallow_jax.report import comparison
+from shallow_jax.report import predictions
+from shallow_jax.report import sweeps
+from shallow_jax.report import uncertainty
+from shallow_jax.runtime import storage
+from shallow_jax.speech import phone_errors
+
+SCHEMA_VERSION = 1
+
+Entry = Mapping[str, Any]
+Entries = Mapping[str, Entry]
+
+# The runs of several splits must agree on these.
+_SAME_IN_ALL_SPLITS = (
+  'kind',
+  'architecture',
+  'depth',
+  'parameters',
+  'hidden_units',
+  'targets',
+  'loss',
+)
+
+
+class ResultsError(RuntimeError):
+  """Results that don't fit together; the message is one line."""
+
+
+def collect(config: Mapping[str, Any], workdir: pathlib.Path) -> dict[str, Any]:
+  """Gathers the results of all networks that have one; the content of results.json.
+
+  Beside design.md's contract: `order` (of the networks in the config), `roles`, `comparison` of the
+  headline network with the others of its architecture, `attribution`, `sweeps`, `note`.
+  """
+  folders = run_folders(config, workdir)
+  found = {name: by_split for name in config['networks'] if (by_split := _read(folders, name))}
+  data, settings = _data(folders), config['report']
+  sizes = data.get('sizes', {})
+  networks = {
+    name: _entry(config['networks'][name], name, by_split, folders, sizes)
+    for name, by_split in found.items()
+  }
+  roles = comparison.roles_of(networks, settings)
+  return {
+    'schema_version': SCHEMA_VERSION,
+    'experiment': config['name'] or config['data']['name'],
+    'versions': _versions(by_split for by_split in found.values()),
+    'note': settings['note'],
+    'data': data,
+    'order': list(networks),
+    'networks': networks,
+    'roles': roles,
+    'comparison': _with_tests(comparison.with_others(networks, roles), folders, found),
+    'attribution': comparison.attribution(config['networks'], networks, settings['attribution']),
+    'sweeps': sweeps.collect(settings['sweeps'], config['networks'], networks, sizes),
+  }
+
+
+def _with_tests(
+  compared: Entries, folders: Mapping[str, pathlib.Path], found: Mapping[str, Entries]
+) -> dict[str, dict[str, Any]]:
+  """Adds a test of each network (`first`) against the headline (`second`) on the test set.
+
+  McNemar's by example; where there are phones, a bootstrap by utterance.
+  """
+
+  def wrong(name: str) -> dict[str, Any]:
+    by_split = {
+      split: predictions.wrong(folders[split], name, result['metrics']['test']['error']['values'])
+      for split, result in found[name].items()
+    }
+    return {split: rows for split, rows in by_split.items() if rows is not None}
+
+  def phones(name: str) -> dict[str, Any]:
+    return _phone_errors(folders, name, found[name])
+
+  def tests(name: str, headline: str) -> dict[str, Any]:
+    if comparison.error_name({name: next(iter(found[name].values()))}) == 'error':
+      return {'mcnemar': predictions.mcnemar(wrong(name), wrong(headline))}
+    return {'bootstrap': phone_errors.difference(phones(name), phones(headline))}
+
+  return {name: {**each, **tests(name, each['headline'])} for name, each in compared.items()}
+
+
+def _phone_errors(
+  folders: Mapping[str, pathlib.Path], name: str, by_split: Entries
+) -> dict[str, phone_errors.Arrays]:
+  """The kept phone errors of a network by split, checked against its results."""
+  read = {
+    split: phone_errors.read(folders[split], name, result['metrics']['test']['per']['values'])
+    for split, result in by_split.items()
+    if result['metrics']['test']['per'] is not None
+  }
+  return {split: arrays for split, arrays in read.items() if arrays is not None}
+
+
+def run_folders(config: Mapping[str, Any], workdir: pathlib.Path) -> dict[str, pathlib.Path]:
+  """The folders of an experiment's runs by split; of one run alone under ''."""
+  if not config['splits']:
+    return {'': workdir}
+  return {str(split): workdir / f'split-{split}' for split in config['splits']}
+
+
+def _read(folders: Mapping[str, pathlib.Path], name: str) -> dict[str, dict[str, Any]]:
+  paths = {split: folder / name / 'result.json' for split, folder in folders.items()}
+  return {split: storage.read_json(path) for split, path in paths.items() if path.exists()}
+
+
+def _entry(
+  settings: Entry,
+  name: str,
+  by_split: Entries,
+  folders: Mapping[str, pathlib.Path],
+  sizes: Mapping[str, int],
+) -> dict[str, Any]:
+  """A network's entry in results.json; what is only for show comes from the config of today."""
+  if '' in by_split:
+    entry = _single(by_split[''])
+  else:
+    entry = _pooled(name, by_split, _phone_errors(folders, name, by_split))
+  return entry | {
+    'label': settings['label'] or name,
+    'paper': settings['paper'],
+    'test_interval': _interval(entry, sizes.get('test')),
+  }
+
+
+def _interval(entry: Entry, count: int | None) -> list[float] | None:
+  """Wilson's 95 % interval of the mean test error, in per cent; `count` examples in the test set.
+
+  Of several splits each has that many: their test sets overlap, so they don't count as one. Of
+  phones it is the bootstrap's.
+  """
+  if entry['metrics']['test']['per'] is not None:
+    return entry['metrics']['test']['per']['interval']
+  mean = entry['metrics']['test']['error']['mean']
+  if not count or mean is None:
+    return None
+  return [100 * end for end in uncertainty.wilson_interval(mean / 100, count)]
+
+
+def _single(result: Entry) -> dict[str, Any]:
+  provenance = {key: value for key, value in result['provenance'].items() if key != 'versions'}
+  kept = {key: value for key, value in result.items() if key != 'weights'}
+  return kept | {'provenance': provenance}
+
+
+def _pooled(
+  name: str, by_split: Entries, phones: Mapping[str, phone_errors.Arrays]
+) -> dict[str, Any]:
+  """One entry of a network's results, and its phone errors, in several splits."""
+  results = list(by_split.values())
+  for key in _SAME_IN_ALL_SPLITS:
+    texts = {storage.canonical_json(result[key]) for result in results}
+    if len(texts) > 1:
+      raise ResultsError(f'{name}: the splits differ in {key}: {", ".join(sorted(texts))}')
+  first = _single(results[0])
+  return first | {
+    'splits': list(by_split),
+    'seeds': sorted({seed for result in results for seed in result['seeds']}),
+    'metrics': {
+      split: {
+        key: _pooled_summary({s: result['metrics'][split][key] for s, result in by_split.items()})
+        for key in metric
+      }
+      | {
+        'per': _pooled_per(
+          {s: r['metrics'][split]['per'] for s, r in by_split.items()}, phones, split
+        )
+      }
+      for split, metric in first['metrics'].items()
+    },
+    'fidelity': _mean_by_key([result['fidelity'] for result in results]),
+    'calibration_error': _mean([result['calibration_error'] for result in results]),
+    'latency_ms': _mean_by_key([result['latency_ms'] for result in results]),
+    'flags': {
+      flag: [f'split-{s}/seed-{seed}' for s, r in by_split.items() for seed in r['flags'][flag]]
+      for flag in first['flags']
+    },
+    'search_by_split': {split: result['search'] for split, result in by_split.items()},
+    'provenance': _pooled_provenance([_single(result)['provenance'] for result in results]),
+  }
+
+
+def _pooled_summary(by_split: Mapping[str, Entry | None]) -> dict[str, Any] | None:
+  known = {split: summary for split, summary in by_split.items() if summary is not None}
+  if not known:
+    return None
+  values = [value for summary in known.values() for value in summary['values']]
+  finite = [value for value in values if value is not None]
+  return {
+    'mean': statistics.fmean(finite) if finite else None,
+    'std': statistics.stdev(finite) if len(finite) > 1 else None,
+    'values': values,
+    'values_by_split': {split: summary['values'] for split, summary in known.items()},
+  }
+
+
+def _pooled_per(
+  by_split: Mapping[str, Entry | None], phones: Mapping[str, phone_errors.Arrays], name: str
+) -> dict[str, Any] | None:
+  """The phone error rates on the set `name`; the splits' utterances count as one set's."""
+  known = {split: per for split, per in by_split.items() if per is not None}
+  if not known:
+    return None
+  rates = list(known.values())
+  summaries = [
+    key for key, value in rates[0].items() if isinstance(value, Mapping) and 'values' in value
+  ]
+  speakers = {speaker: None for per in rates for speaker in per['by_speaker']}
+  return {
+    **(_pooled_summary(known) or {}),
+    **{key: _pooled_summary({split: known[split][key] for split in known}) for key in summaries},
+    'interval': phone_errors.interval_of_splits(list(phones.values()), name),
+    'by_speaker': {each: _mean(per['by_speaker'].get(each) for per in rates) for each in speakers},
+    'num_utterances': sum(per['num_utterances'] for per in rates),
+    'scales': [scales for per in rates for scales in per['scales']],
+    'at_edge': sorted({part for per in rates for part in per['at_edge']}),
+  }
+
+
+def _pooled_provenance(provenances: Sequence[Entry]) -> dict[str, Any]:
+  def joined(key: str) -> str | None:
+    return ', '.join(dict.fromkeys(each[key] for each in provenances if each[key])) or None
+
+  return dict(
+    provenances[0],
+    device=joined('device'),
+    commit=joined('commit'),
+    command=joined('command'),
+    config_hash=storage.sha256_json([each['config_hash'] for each in provenances]),
+    date=max(each['date'] for each in provenances),
+    wall_seconds=sum(each['wall_seconds'] for each in provenances),
+    examples_per_second=_mean([each['examples_per_second'] for each in provenances]),
+  )
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+  known = [value for value in values if value is not None]
+  return statistics.fmean(known) if known else None
+
+
+def _mean_by_key(values: Iterable[Mapping[str, float] | None]) -> dict[str, float] | None:
+  known = [value for value in values if value is not None]
+  if not known:
+    return None
+  return {key: statistics.fmean(value[key] for value in known) for key in known[0]}
+
+
+def _versions(networks: Iterable[Entries]) -> dict[str, str]:
+  """Package versions; all of them where networks were evaluated under different ones."""
+  found: dict[str, dict[str, None]] = {}
+  for by_split in networks:
+    for result in by_split.values():
+      for package, version in result['provenance']['versions'].items():
+        found.setdefault(package, {})[version] = None
+  return {package: ', '.join(versions) for package, versions in found.items()}
+
+
+def _data(folders: Mapping[str, pathlib.Path]) -> dict[str, Any]:
+  """The first run's notes on its data, its sizes, and which splits there are."""
+  for folder in folders.values():
+    if not (folder / 'data' / 'notes.json').exists():
+      continue
+    described = storage.read_json(folder / 'data' / 'fingerprint.json')
+    return {
+      **storage.read_json(folder / 'data' / 'notes.json'),
+      'name': described['name'],
+      'num_classes': len(described['class_names']),
+      'sizes': {name: split['count'] for name, split in described['splits'].items()},
+      'splits': [split for split in folders if split],
+    }
+  return {}

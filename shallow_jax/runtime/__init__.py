@@ -1,0 +1,1 @@
+"""Devices, processes, files and this machine: knows nothing of nets."""

@@ -1,0 +1,75 @@
+"""Between shell and command: configs by name, one line for a wrong flag, what is logged."""
+
+from collections.abc import Sequence
+import logging
+import os
+import pathlib
+import sys
+from typing import Any
+
+from absl import flags
+from absl import logging as absl_logging
+import jax
+
+_KEPT_FROM_SECONDS = 0.1  # below, compiling again takes no longer than reading
+
+
+def parse(argv: Sequence[str]) -> list[str]:
+  """Parses flags; what a config file or an override is refused for ends with one line too."""
+  try:
+    arguments = flags.FLAGS([_with_shipped_config(argument) for argument in argv])
+    if flags.FLAGS['verbosity'].using_default_value:
+      flags.FLAGS.verbosity = absl_logging.WARNING  # Orbax says several lines a checkpoint
+    return arguments
+  except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
+    sys.exit(f'shallow-jax: {_innermost(error)}')
+
+
+def log_to_terminal() -> None:
+  """Shows what the package logs as plain lines, beside the warnings of others."""
+  handler = logging.StreamHandler()
+  handler.setFormatter(logging.Formatter('%(message)s'))
+  logger = logging.getLogger('shallow_jax')
+  logger.addHandler(handler)
+  logger.setLevel(logging.INFO)
+  logger.propagate = False
+
+
+def keep_compiled_programs() -> None:
+  """Keeps what XLA compiles for the next start, in $XDG_CACHE_HOME/shallow_jax/xla or ~/.cache.
+
+  JAX_COMPILATION_CACHE_DIR names another folder, JAX_ENABLE_COMPILATION_CACHE=false keeps nothing.
+  """
+  if jax.config.values['jax_compilation_cache_dir'] is None:
+    caches = pathlib.Path(os.environ.get('XDG_CACHE_HOME') or '~/.cache').expanduser()
+    jax.config.update('jax_compilation_cache_dir', str(caches / 'shallow_jax' / 'xla'))
+  jax.config.update('jax_persistent_cache_min_compile_time_secs', _KEPT_FROM_SECONDS)
+
+
+def configs_folder() -> pathlib.Path:
+  """The config files: within an installed package, or beside a checkout's."""
+  package = pathlib.Path(__file__).resolve().parents[1]
+  installed = package / 'configs'
+  return installed if installed.is_dir() else package.parent / 'configs'
+
+
+def _with_shipped_config(argument: str) -> str:
+  """Lets `--config=configs/digits.py` name the file that ships with the package, from anywhere."""
+  if not argument.startswith('--config='):
+    return argument
+  path, *variant = argument.removeprefix('--config=').split(':')
+  shipped = configs_folder() / pathlib.Path(path).name
+  if pathlib.Path(path).exists() or not shipped.exists():
+    return argument
+  return '--config=' + ':'.join([str(shipped), *variant])
+
+
+def _innermost(error: Exception) -> str:
+  """What the first error says, in one line: ConfigDict wraps a KeyError in an AttributeError."""
+  cause: Any = error
+  while isinstance(cause, Exception):
+    cause = cause.args[0] if cause.args else repr(cause)
+  text = str(cause).strip()
+  if 'Traceback' in text:  # config_flags quotes that of a config file
+    return text.splitlines()[-1].partition(': ')[2]
+  return ' '.join(text.split())

@@ -1,0 +1,1 @@
+"""Every key of an experiment, its default, and what is refused."""

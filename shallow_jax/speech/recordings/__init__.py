@@ -1,0 +1,1 @@
+"""From recordings to frames, phones and times."""

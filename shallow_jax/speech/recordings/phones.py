@@ -1,0 +1,100 @@
+"""The phone labels of a corpus, and which of TIMIT's 39 classes each is scored as.
+
+A map's file has a line `label class` for each label, in the order of the network's outputs, or
+`label -` where the label is deleted before scoring. Lines that begin with `# ` are comments.
+The 39 classes: Lee and Hon (1989), "Speaker-independent phone recognition using hidden Markov
+models", where `sil` takes in closures, pauses and epenthetic silence.
+"""
+
+import dataclasses
+import functools
+import importlib.resources
+import os
+import pathlib
+
+from shallow_jax.runtime import errors
+
+CLASSES = tuple(
+  """
+  aa ae ah aw ay b ch d dh dx eh er ey f g hh ih iy jh k l m n ng ow oy p r s sh sil t th uh uw v w
+  y z""".split()
+)
+SILENCE = 'sil'  # the class; also the label of what a TextGrid leaves empty
+DELETED = '-'
+BUILT_IN = ('timit', 'cmu_arctic', 'arpabet')
+
+
+@dataclasses.dataclass(frozen=True)
+class PhoneMap:
+  """A corpus's labels and their classes.
+
+  Attributes:
+    labels: what the alignments say and the network tells apart, each with three states: state s of
+      label l has index 3 l + s. TIMIT has 61, so 183 states.
+    scored: the class in CLASSES of each label; None is deleted before scoring, as TIMIT's q.
+  """
+
+  labels: tuple[str, ...]
+  scored: dict[str, str | None]
+
+  @functools.cached_property
+  def index(self) -> dict[str, int]:
+    """Each label's place in `labels`."""
+    return {label: i for i, label in enumerate(self.labels)}
+
+
+def timit() -> PhoneMap:
+  """Return TIMIT's 61 labels and their 39 classes; q is deleted."""
+  return load('timit')
+
+
+def load(name: str | os.PathLike[str]) -> PhoneMap:
+  """Return the map of ours that `name` names (one of BUILT_IN), or the one in the file `name`."""
+  if name in BUILT_IN:
+    file = importlib.resources.files('shallow_jax.speech.recordings') / 'phone_maps' / f'{name}.map'
+    return _parse(f'{name}.map', file.read_text('utf-8'))
+  return read(name)
+
+
+def read(path: str | os.PathLike[str]) -> PhoneMap:
+  """Return the map in a file.
+
+  Raises:
+    DataError: naming the file and the line where it is wrong.
+  """
+  try:
+    text = pathlib.Path(path).read_text('utf-8-sig')
+  except OSError as error:
+    raise errors.DataError(
+      f'{path}: {error.strerror}, expected a phone map: a file or one of {", ".join(BUILT_IN)}'
+    ) from error
+  except UnicodeDecodeError as error:
+    raise errors.DataError(f'{path}: not UTF-8 text, expected a phone map') from error
+  return _parse(str(path), text)
+
+
+def _parse(where: str, text: str) -> PhoneMap:
+  scored: dict[str, str | None] = {}
+  for number, line in enumerate(text.splitlines(), 1):
+    fields = line.split()
+    if not fields or fields[0] == '#':
+      continue
+    if len(fields) != 2:
+      raise errors.DataError(
+        f"{where}, line {number}: {line.strip()!r}, expected 'label class', "
+        f"or 'label {DELETED}' for a label that is deleted before scoring"
+      )
+    label, phone_class = fields
+    if label in scored:
+      raise errors.DataError(f'{where}, line {number}: label {label!r} is there twice')
+    if phone_class not in (*CLASSES, DELETED):
+      raise errors.DataError(
+        f'{where}, line {number}: class {phone_class!r}, expected {DELETED} or one of the 39: '
+        f'{" ".join(CLASSES)}'
+      )
+    scored[label] = None if phone_class == DELETED else phone_class
+  if SILENCE not in scored.values():
+    raise errors.DataError(
+      f"{where}: {len(scored)} labels, none of class {SILENCE}; expected a line 'label class' each"
+    )
+  return PhoneMap(tuple(scored), scored)

@@ -1,0 +1,1 @@
+"""The one loop: a net fitted to targets."""

@@ -1,0 +1,166 @@
+"""What one seed of a network is fitted to: its net, its examples and their targets."""
+
+from collections.abc import Mapping
+import dataclasses
+from typing import Any
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from shallow_jax import models
+from shallow_jax.data import dataset as dataset_lib
+from shallow_jax.runtime import parallel
+from shallow_jax.training import losses
+
+Statistics = tuple[np.ndarray, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+  """What one seed of a network is fitted to.
+
+  Attributes:
+    entry: the network's entry of a complete config (shallow_jax.settings.defaults.NETWORK).
+    module: the net.
+    initial: its variables before the first step.
+    dataset: for the preprocessing; its splits are not looked at.
+    examples: arrays to train on: `input`, `id`, `label`, and for students `target`, float32
+      [examples, views, classes], or stored_targets.StoredTargets.
+    validation: the same arrays to select by, with one view.
+    seed: draws the order of examples and the dropout.
+  """
+
+  entry: Mapping[str, Any]
+  module: nn.Module
+  initial: models.Variables
+  dataset: dataset_lib.Dataset
+  examples: Mapping[str, Any]
+  validation: Mapping[str, np.ndarray]
+  seed: int
+
+
+def build(
+  entry: Mapping[str, Any],
+  dataset: dataset_lib.Dataset,
+  examples: Mapping[str, Any],
+  validation: Mapping[str, np.ndarray],
+  *,
+  seed: int = 0,
+  target_statistics: Statistics | None = None,
+  start: models.Variables | None = None,
+) -> Problem:
+  """Builds and initialises an entry's model for `train.fit`.
+
+  Args:
+    entry: as in Problem.
+    dataset: as in Problem.
+    examples: as in Problem.
+    validation: as in Problem.
+    seed: draws the initial weights, the order of examples and the dropout.
+    target_statistics: mean and std [classes] of the targets over the transfer set, for logit L2.
+    start: weights and running statistics to start from instead of drawn ones.
+
+  Raises:
+    dataset.DataError: targets or labels of another length than the inputs, or not finite.
+  """
+  _check_rows(examples, 'examples')
+  _check_rows(validation, 'validation')
+  num_classes = len(dataset.class_names)
+  module = models.build(entry['model'], num_classes)
+  output = output_transform(entry, examples, num_classes, target_statistics)
+  key = jax.random.fold_in(jax.random.key(seed), 0)
+  initial = models.init(module, key, dataset.input_shape, output)
+  if start is not None:
+    initial |= {name: start[name] for name in ('params', 'batch_stats')}
+  return Problem(entry, module, initial, dataset, examples, validation, seed)
+
+
+def layout(
+  entry: Mapping[str, Any],
+  module: nn.Module,
+  settings: Mapping[str, Any] | None = None,
+  where: str = 'network',
+) -> parallel.Layout:
+  """The layout of an entry's training by config.parallel (None: its defaults).
+
+  Raises:
+    parallel.ParallelError: what can't be divided evenly, with `where` in the config it stands.
+  """
+  axes = models.hidden_axes(module)
+  found = parallel.layout(
+    settings,
+    batch_size=entry['batch_size'],
+    hidden_axes=axes,
+    hidden=entry['model']['hidden'] if axes else 0,
+    where=where,
+  )
+  if found.compile == 'pmap' and entry['loss']['label_weight']:
+    raise parallel.ParallelError(
+      f'{where}.loss.label_weight: the mean over the examples with a label is not that of the '
+      "devices' means, which pmap takes; expected 0, or config.parallel.compile=jit"
+    )
+  return found
+
+
+def call_inputs(
+  problem: Problem, step: int, positions: np.ndarray, *, sent: bool
+) -> dict[str, Any]:
+  """What the steps of a call take in, [steps_per_call, positions of the batch, ...].
+
+  The `views`, which an example takes in turn by epoch, and the `indices` of the examples, or of
+  data that are `sent` their `arrays`.
+  """
+  entry, count = problem.entry, len(problem.examples['id'])
+  orders = [
+    dataset_lib.order(count, entry['batch_size'], problem.seed, step + i)
+    for i in range(entry['steps_per_call'])
+  ]
+  indices, epochs = (np.stack(each)[:, positions] for each in zip(*orders, strict=True))
+  views = (epochs % entry['views']).astype(np.int32)
+  if not sent:
+    return {'indices': indices, 'views': views}
+  flat = dataset_lib.take_views(problem.examples, indices.reshape(-1), views.reshape(-1))
+  arrays = {name: array.reshape(*indices.shape, *array.shape[1:]) for name, array in flat.items()}
+  return {'arrays': arrays, 'views': views}
+
+
+def output_transform(
+  entry: Mapping[str, Any],
+  examples: Mapping[str, Any],
+  num_classes: int,
+  target_statistics: Statistics | None = None,
+) -> dict[str, jax.Array]:
+  """Mean and std [classes] that a net's outputs are measured in (section 2.2's normalisation).
+
+  The L2 losses regress onto targets of mean 0 and std 1 per class: the logits' own statistics (from
+  the logit store), or those of the one-hot labels. The other losses leave outputs as they are.
+  """
+  name = entry['loss']['name']
+  if not entry['loss']['normalize'] or name not in losses.NORMALISED:
+    return models.identity_output(num_classes)
+  if name == 'logit_l2':
+    assert target_statistics is not None
+    mean, std = target_statistics
+  else:
+    labels = examples['label']
+    if name != 'label_l2':
+      labels = np.asarray(examples['target'])[:, 0].argmax(axis=-1)
+    one_hot = np.eye(num_classes)[labels]
+    mean, std = one_hot.mean(axis=0), one_hot.std(axis=0)
+  std = np.where(std > 0, std, 1.0)  # a class that never occurs
+  return {'mean': jnp.asarray(mean, jnp.float32), 'std': jnp.asarray(std, jnp.float32)}
+
+
+def _check_rows(arrays: Mapping[str, Any], where: str) -> None:
+  count = len(arrays['input'])
+  for name, array in arrays.items():
+    if len(array) != count:
+      raise dataset_lib.DataError(f'{where}: {name} has {len(array)} rows, input {count}')
+  if isinstance(arrays.get('target'), np.ndarray):  # a store on disk was checked when it was opened
+    wrong = np.flatnonzero(~np.isfinite(arrays['target']).all(axis=(1, 2)))
+    if wrong.size:
+      raise dataset_lib.DataError(
+        f'{where}: target is not finite in {wrong.size} rows, the first is {wrong[0]}'
+      )

@@ -194,14 +194,19 @@ def _products(problem: problem_lib.Problem) -> Callable[[int], None]:
     pairs = zip(equations, operands, strict=True)
     return [eqn.primitive.bind(*each, **eqn.params) for eqn, each in pairs]
 
-  shapes = [[variable.aval for variable in eqn.invars] for eqn in equations]
-  drawn = jax.tree.map(lambda x: jax.random.normal(jax.random.key(0), x.shape, x.dtype), shapes)
+  drawn = [[_drawn(variable.aval) for variable in eqn.invars] for eqn in equations]
 
   def call(count: int) -> None:
     for _ in range(count):
       jax.block_until_ready(operators(drawn))
 
   return call
+
+
+def _drawn(operand: Any) -> jax.Array:
+  if jnp.issubdtype(operand.dtype, jnp.integer):
+    return jnp.zeros(operand.shape, operand.dtype)  # where a loop begins
+  return jax.random.normal(jax.random.key(0), operand.shape, operand.dtype)
 
 
 def _step_program(problem: problem_lib.Problem) -> Any:
@@ -215,14 +220,25 @@ def _step_program(problem: problem_lib.Problem) -> Any:
 
 
 def _equations(jaxpr: Any) -> Iterator[Any]:
-  """Its products and convolutions that something comes of, those of programs within it included."""
+  """Its products and convolutions that something comes of, those of programs within it included.
+
+  A loop of products, such as a convolution's kernel gradient, counts as one of them.
+  """
   for eqn in _live(jaxpr):
-    if eqn.primitive.name in _OPERATORS:
+    inside = list(_inside(eqn))
+    if eqn.primitive.name in _OPERATORS or (eqn.primitive.name == 'scan' and inside):
       yield eqn
-    for value in eqn.params.values():
-      inner = getattr(value, 'jaxpr', value)
-      if hasattr(inner, 'eqns'):
-        yield from _equations(inner)
+    else:
+      yield from inside
+
+
+def _inside(eqn: Any) -> Iterator[Any]:
+  """The products of the programs that an equation runs; of one for each platform, the CPU's."""
+  for value in eqn.params.values():
+    inner = value[0] if isinstance(value, tuple) and value else value
+    inner = getattr(inner, 'jaxpr', inner)
+    if hasattr(inner, 'eqns'):
+      yield from _equations(inner)
 
 
 def _live(jaxpr: Any) -> list[Any]:
@@ -237,6 +253,8 @@ def _live(jaxpr: Any) -> list[Any]:
 
 def _flop(eqn: Any) -> float:
   """Two for each multiplication and addition."""
+  if eqn.primitive.name == 'scan':
+    return eqn.params['length'] * sum(_flop(inner) for inner in _inside(eqn))
   left, right = (variable.aval.shape for variable in eqn.invars)
   out = math.prod(eqn.outvars[0].aval.shape)
   if eqn.primitive.name == 'dot_general':

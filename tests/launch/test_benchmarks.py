@@ -31,7 +31,7 @@ def test_a_teachers_convolutions_are_counted_too():
   notes, _ = ours.teacher(net, BATCH)
   convolution = 32 * 32 * 25 * 3 * 4
   dense = 15 * 15 * 4 * 7 + 7 * 10
-  # Rows of the kernel's gradient are products over padded rows: as many as the convolution's.
+  # The kernel's gradient is a loop of products, as many as the convolution's.
   expected = 2e-9 * BATCH * (2 * convolution + 3 * dense)
   assert notes['gflop'] == pytest.approx(expected)
 

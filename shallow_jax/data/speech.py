@@ -69,7 +69,10 @@ def load(config: Mapping[str, Any], constants: pathlib.Path | None = None) -> da
   _check(config)
   found = _smaller(_corpus(config), config['max_utterances'])
   skipped = corpus_lib.Skipped(skip_bad=config['skip_bad'])
-  recordings = _labelled_recordings(found, config, skipped)
+  rows = itertools.chain.from_iterable(found.splits.values())
+  paths = {row.name: row.audio for row in sorted(rows, key=lambda row: row.name)}
+  # All splits are one cache, so that the sample's rotations share it.
+  recordings = {each.name: each for each in _recordings(paths, config, skipped, resample=False)}
   check_all_differ(recordings.values())
   found = corpus_lib.kept(found, recordings, skipped)
   splits, spoken = {}, {}
@@ -152,15 +155,6 @@ def _smaller(found: corpus_lib.Corpus, count: int) -> corpus_lib.Corpus:
   return dataclasses.replace(
     found, splits={name: some(rows) for name, rows in found.splits.items()}
   )
-
-
-def _labelled_recordings(
-  found: corpus_lib.Corpus, config: Mapping[str, Any], skipped: corpus_lib.Skipped
-) -> dict[str, Recording]:
-  """By the utterance's name. All splits are one cache, so that the sample's rotations share it."""
-  rows = itertools.chain.from_iterable(found.splits.values())
-  paths = {row.name: row.audio for row in sorted(rows, key=lambda row: row.name)}
-  return {each.name: each for each in _recordings(paths, config, skipped, resample=False)}
 
 
 def _recordings(

@@ -24,21 +24,13 @@ _CENTRE = audio.WINDOW // 2  # the sample in the middle of frame 0
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Hmm:
-  """What decoding and realigning know besides a net's posteriors, in nats, float32.
+  """What decoding and realigning know besides a net's posteriors, in nats, float32."""
 
-  Attributes:
-    log_bigram: [labels, labels], log P(next | label); a row's probabilities sum to 1.
-    log_stay: [states], log P(the next frame has the same state).
-    log_leave: [states], log P(the next frame has another state).
-    log_prior: [states], log share of the training frames.
-    boundary: the label that every utterance begins and ends with, h# in TIMIT.
-  """
-
-  log_bigram: np.ndarray
-  log_stay: np.ndarray
-  log_leave: np.ndarray
-  log_prior: np.ndarray
-  boundary: int
+  log_bigram: np.ndarray  # [labels, labels], log P(next | label); a row's probabilities sum to 1
+  log_stay: np.ndarray  # [states], log P(the next frame has the same state)
+  log_leave: np.ndarray  # [states], log P(the next frame has another state)
+  log_prior: np.ndarray  # [states], log share of the training frames
+  boundary: int  # the label that every utterance begins and ends with, h# in TIMIT
 
 
 def estimate(
@@ -152,7 +144,7 @@ def starts(segments: Sequence[tuple[int, int, int]], num_frames: int) -> np.ndar
 
 
 def uniform_alignment(segments: Sequence[tuple[int, int, int]], num_frames: int) -> np.ndarray:
-  """States int32 [frames]: each segment's frames are split evenly among its label's states.
+  """States int32 [frames]: each segment's frames are divided evenly among its label's states.
 
   Frame k of a segment's n has the state that the middle of that frame lies in: two frames have the
   first and the last state, a single one the middle state. The last segment goes on to the end.

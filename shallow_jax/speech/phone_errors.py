@@ -127,9 +127,9 @@ def interval(counts: Sequence[np.ndarray]) -> list[float] | None:
   return _interval(_pooled(counts)) if len(counts) else None
 
 
-def interval_of_splits(splits: Sequence[Arrays], name: str) -> list[float] | None:
-  """`interval` on the set `name` of what `read` returned for several splits."""
-  kept = [each[name][known(each[name])] for each in splits]
+def interval_of_runs(runs: Sequence[Arrays], name: str) -> list[float] | None:
+  """`interval` on the set `name` of what `read` returned for several runs."""
+  kept = [each[name][known(each[name])] for each in runs]
   pooled = [_pooled(counts) for counts in kept if len(counts)]
   return _interval(np.concatenate(pooled)) if pooled else None
 
@@ -148,7 +148,7 @@ def difference(first: Mapping[str, Arrays], second: Mapping[str, Arrays]) -> dic
   Seed i of one stands against seed i of the other; utterances are drawn anew for both together.
 
   Args:
-    first: what `read` returned, by split.
+    first: what `read` returned, by run.
     second: the same of the other network.
 
   Returns:
@@ -161,8 +161,8 @@ def difference(first: Mapping[str, Arrays], second: Mapping[str, Arrays]) -> dic
   """
   pooled = []
   pairs = 0
-  for split in [split for split in first if split in second]:
-    one, other = first[split]['test'], second[split]['test']
+  for run in [run for run in first if run in second]:
+    one, other = first[run]['test'], second[run]['test']
     count = min(len(one), len(other))
     paired = known(one[:count]) & known(other[:count])
     if paired.any():

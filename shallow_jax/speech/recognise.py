@@ -36,31 +36,21 @@ Grid = Mapping[str, Sequence[float]]
 class Utterances:
   """The utterances of a split, in the order of its rows.
 
-  Attributes:
-    names: unique in the corpus: falk0_sx186.
-    speakers: who says each: falk0.
-    offsets: int64 [utterances + 1]: utterance i has the rows from offsets[i] up to, and without,
-      offsets[i + 1].
-    transcriptions: each one's label indices, int32 [phones].
+  Utterance i has the rows from offsets[i] up to, and without, offsets[i + 1].
   """
 
-  names: tuple[str, ...]
-  speakers: tuple[str, ...]
-  offsets: np.ndarray
-  transcriptions: tuple[np.ndarray, ...]
+  names: tuple[str, ...]  # unique in the corpus: falk0_sx186
+  speakers: tuple[str, ...]  # falk0
+  offsets: np.ndarray  # int64 [utterances + 1]
+  transcriptions: tuple[np.ndarray, ...]  # each one's label indices, int32 [phones]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Recognition:
-  """What a data set of speech has besides frames.
+  """What a data set of speech has besides frames."""
 
-  Attributes:
-    phones: the labels; class 3 l + s of the data set is state s of label l.
-    utterances: of 'train', 'validation' and 'test'.
-  """
-
-  phones: phones_lib.PhoneMap
-  utterances: dict[str, Utterances]
+  phones: phones_lib.PhoneMap  # class 3 l + s of the data set is state s of label l
+  utterances: dict[str, Utterances]  # of 'train', 'validation' and 'test'
 
   def fingerprint(self) -> dict[str, Any]:
     """All that decoding and scoring depend on, for JSON."""
@@ -78,19 +68,12 @@ class Recognition:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Recognised:
-  """What a network recognised, scored.
+  """What a network recognised, scored."""
 
-  Attributes:
-    scales: chosen on validation.
-    at_edge: which of them is the first or the last value of those that were tried.
-    counts: by set int32 [conventions, utterances, kinds], see `phone_errors`.
-    confusion: int64 [classes + 1, classes + 1] on test, as `scoring.confusion` returns it.
-  """
-
-  scales: viterbi.Scales
-  at_edge: tuple[str, ...]
-  counts: dict[str, np.ndarray]
-  confusion: np.ndarray
+  scales: viterbi.Scales  # chosen on validation
+  at_edge: tuple[str, ...]  # which of them is the lowest or the highest of those that were tried
+  counts: dict[str, np.ndarray]  # by set int32 [conventions, utterances, kinds]: `phone_errors`
+  confusion: np.ndarray  # int64 [classes + 1, classes + 1] on test: `scoring.confusion`
 
 
 def estimate(recognition: Recognition, labels: np.ndarray) -> hmm.Hmm:
@@ -128,7 +111,6 @@ def recognise(
 
   Args:
     outputs: [frames, states] of 'validation' and 'test', in their rows' order.
-    recognition: what their data set has besides frames.
     model: the HMM of the labels that the network learned from.
     grid: values to try for each of PARTS (config.evaluation.decoding).
     are_posteriors: see `log_posteriors`.

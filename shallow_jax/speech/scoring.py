@@ -31,16 +31,10 @@ _CHUNK = 256  # pairs at once
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Classes:
-  """The classes that phones are scored as.
+  """The classes that phones are scored as."""
 
-  Attributes:
-    names: in alphabetical order; a class is its place here.
-    of_label: int32 [labels], -1 for a label that scoring deletes.
-    silence: the class of silence.
-  """
-
-  names: tuple[str, ...]
-  of_label: np.ndarray
+  names: tuple[str, ...]  # in alphabetical order; a class is its place here
+  of_label: np.ndarray  # int32 [labels], -1 for a label that scoring deletes
   silence: int
 
   def of(self, transcription: Sequence[int] | np.ndarray) -> list[int]:

@@ -35,17 +35,11 @@ _STEP = 64  # padded lengths are multiples of it
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Scales:
-  """What the parts of a score weigh: tuned on the dev set, never on test.
+  """What the parts of a score weigh: tuned on the dev set, never on test."""
 
-  Attributes:
-    acoustic: the factor of a frame's log likelihood.
-    lm: the factor of the bigram's log probability.
-    insertion: nats per label that is entered; less of them are when it is negative.
-  """
-
-  acoustic: float
-  lm: float
-  insertion: float
+  acoustic: float  # the factor of a frame's log likelihood
+  lm: float  # the factor of the bigram's log probability
+  insertion: float  # nats per label that is entered; less of them are when it is negative
 
 
 def decode(
@@ -55,7 +49,6 @@ def decode(
 
   Args:
     log_posteriors: float32 [frames, states] per utterance.
-    model: the HMM.
     settings: all are tried in one compiled call per batch.
 
   Returns:
@@ -107,7 +100,6 @@ def viterbi(
   Args:
     log_posteriors: [utterances, frames, states].
     lengths: int [utterances]; frames from there on are not looked at.
-    model: the HMM.
     settings: its fields are [settings].
 
   Returns:
@@ -196,8 +188,8 @@ def realign(
   Args:
     log_posteriors: float32 [frames, states] per utterance.
     transcriptions: label indices [phones] per utterance.
-    current: int32 [frames] per utterance.
-    model: the HMM; its bigram plays no part.
+    current: states int32 [frames] per utterance.
+    model: its bigram plays no part.
 
   Returns:
     alignments: states int32 [frames] per utterance.
@@ -245,7 +237,6 @@ def force(
     lengths: int [utterances]; frames from there on are not looked at.
     chains: int [utterances, positions], the states to pass, in order.
     num_states: int [utterances], the positions of a chain that count.
-    model: the HMM.
 
   Returns:
     scores: float32 [utterances], Σ_t log p(state | x_t) - log prior, and Σ log a.
@@ -288,17 +279,11 @@ def _chain(labels: Sequence[int] | np.ndarray) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class Batch:
-  """Utterances of about one length, and the shape that they are padded to.
+  """Utterances of about one length, and the shape that they are padded to."""
 
-  Attributes:
-    indices: which utterances, int [utterances <= rows].
-    rows: a power of two.
-    length: a multiple of 64, at least that of each utterance.
-  """
-
-  indices: np.ndarray
-  rows: int
-  length: int
+  indices: np.ndarray  # which utterances, int [utterances <= rows]
+  rows: int  # a power of two
+  length: int  # a multiple of 64, at least that of each utterance
 
   def pad(self, arrays: Sequence[np.ndarray], length: int | None = None) -> np.ndarray:
     """This batch's arrays [its length, ...] of all utterances' as one [rows, length, ...].

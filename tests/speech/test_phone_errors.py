@@ -74,11 +74,11 @@ def test_nobody_in_common_is_no_comparison(tmp_path):
   assert phone_errors.difference(read(tmp_path, 'a'), read(tmp_path, 'b')) is None
 
 
-def test_splits_are_pooled(tmp_path):
+def test_runs_are_pooled(tmp_path):
   save(tmp_path, 'net', [2, 2])
   save(tmp_path, 'other', [2])
-  splits = [phone_errors.read(tmp_path, name) for name in ('net', 'other')]
-  assert phone_errors.interval_of_splits(splits, 'test') == [20.0, 20.0]
+  runs = [phone_errors.read(tmp_path, name) for name in ('net', 'other')]
+  assert phone_errors.interval_of_runs(runs, 'test') == [20.0, 20.0]
 
 
 def counts_of(wrong, lengths):

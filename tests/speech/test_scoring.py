@@ -20,21 +20,21 @@ def random_strings(count, longest=9, symbols=4, seed=0):
   return [rng.integers(0, symbols, length).tolist() for length in lengths]
 
 
-def best_splits(reference, hypothesis, free=None):
+def best_counts(reference, hypothesis, free=None):
   """All (substitutions, deletions, insertions) of the best alignments, by the plain loop."""
   table = {}
   for i, j in itertools.product(range(len(reference) + 1), range(len(hypothesis) + 1)):
-    splits = {(0, 0, 0)} if i == j == 0 else set()
+    counts = {(0, 0, 0)} if i == j == 0 else set()
     if i:
       counted = reference[i - 1] != free
-      splits |= {(s, d + counted, n) for s, d, n in table[i - 1, j]}
+      counts |= {(s, d + counted, n) for s, d, n in table[i - 1, j]}
     if j:
-      splits |= {(s, d, n + 1) for s, d, n in table[i, j - 1]}
+      counts |= {(s, d, n + 1) for s, d, n in table[i, j - 1]}
     if i and j:
       wrong = reference[i - 1] != hypothesis[j - 1]
-      splits |= {(s + wrong, d, n) for s, d, n in table[i - 1, j - 1]}
-    least = min(map(sum, splits))
-    table[i, j] = {split for split in splits if sum(split) == least}
+      counts |= {(s + wrong, d, n) for s, d, n in table[i - 1, j - 1]}
+    least = min(map(sum, counts))
+    table[i, j] = {each for each in counts if sum(each) == least}
   return table[len(reference), len(hypothesis)]
 
 
@@ -54,13 +54,13 @@ def test_errors_are_the_plain_loops(convention, free):
   for reference, hypothesis, found, total in zip(
     references, hypotheses, counts, totals, strict=True
   ):
-    expected = best_splits(reference, hypothesis, free)
+    expected = best_counts(reference, hypothesis, free)
     assert found in expected
     assert sum(found) == total == sum(next(iter(expected)))
   assert lengths == list(map(len, references))
 
 
-def jiwer_split(reference, hypothesis):
+def jiwer_counts(reference, hypothesis):
   words = [' '.join(map(str, string)) for string in (reference, hypothesis)]
   found = jiwer.process_words(*words)
   return found.substitutions, found.deletions, found.insertions
@@ -73,9 +73,9 @@ def test_errors_are_jiwers():
   counts, _ = count(*zip(*pairs, strict=True), SILENCE)
   same = 0
   for pair, found in zip(pairs, counts, strict=True):
-    expected = jiwer_split(*pair)
+    expected = jiwer_counts(*pair)
     assert sum(found) == sum(expected)
-    assert len(best_splits(*pair)) > 1 or found == expected
+    assert len(best_counts(*pair)) > 1 or found == expected
     same += found == expected
   assert same / len(pairs) > 0.98
 

@@ -196,7 +196,7 @@ def _pooled(counts: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
 
 
 def _wrong_and_lengths(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """Each utterance's errors of all kinds and its reference's phones, of counts [..., kinds]."""
+  """Each utterance's errors of all kinds and its reference's phones, of [utterances, kinds]."""
   wrong, lengths = counts[:, :-1].sum(axis=1), counts[:, -1]
   if not lengths.sum():
     raise errors.DataError('a reference of 0 phones has no error rate, expected 1 phone or more')

@@ -12,7 +12,7 @@ import numpy as np
 
 from shallow_jax.runtime import errors
 from shallow_jax.speech import context
-from shallow_jax.speech import recognition as recognition_lib
+from shallow_jax.speech import recognise
 
 Arrays = dict[str, np.ndarray]
 Gather = Callable[[Any, Any], Any]
@@ -87,7 +87,7 @@ class Dataset:
   notes: dict[str, Any]
   view_fingerprint: dict[str, Any]
   partner_offsets: Callable[[int, int], np.ndarray] | None = None
-  recognition: recognition_lib.Recognition | None = None
+  recognition: recognise.Recognition | None = None
 
   def with_partners(self, name: str, views: int) -> Split:
     """A split with all that its views are made of: the logits of a view belong to its mix."""

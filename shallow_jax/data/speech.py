@@ -5,7 +5,7 @@ et al. 2012, "Acoustic modeling using deep belief networks"; Ba & Caruana 2014, 
 are thirds of the corpus's segments.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 import dataclasses
 import functools
 import hashlib
@@ -19,24 +19,24 @@ import numpy as np
 import tqdm
 
 from shallow_jax.data import dataset
-from shallow_jax.data import frames
 from shallow_jax.data import preprocessing
 from shallow_jax.data import transfer
 from shallow_jax.runtime import errors
 from shallow_jax.runtime import storage
-from shallow_jax.speech import alignment
 from shallow_jax.speech import context
 from shallow_jax.speech import hmm
-from shallow_jax.speech import recognition
+from shallow_jax.speech import recognise
 from shallow_jax.speech.recordings import audio
 from shallow_jax.speech.recordings import corpus as corpus_lib
-from shallow_jax.speech.recordings import feature_cache
 from shallow_jax.speech.recordings import features
 from shallow_jax.speech.recordings import folder as folder_corpus
 from shallow_jax.speech.recordings import phones
 from shallow_jax.speech.recordings import splits as split_files
 from shallow_jax.speech.recordings import timit
 
+MAX_FRAMES = 2**16  # of a recording, 10 minutes 55 seconds: a frame's number has 16 bits of its id
+
+_HASH_DIGITS = 12  # hexadecimal: 48 bits
 _log = logging.getLogger(__name__)
 
 _REQUIRED = {  # of data.name 'speech'
@@ -46,6 +46,20 @@ _REQUIRED = {  # of data.name 'speech'
 }
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Recording:
+  """One recording's features."""
+
+  name: str  # for messages
+  sha256: str  # of its samples, hexadecimal
+  features: np.ndarray  # float32 [frames, 123]
+
+  @property
+  def key(self) -> str:
+    """The 48 bits that its frames' ids begin with; two recordings of one key are the same."""
+    return self.sha256[:_HASH_DIGITS]
+
+
 def load(config: Mapping[str, Any], constants: pathlib.Path | None = None) -> dataset.Dataset:
   """Load a corpus as frames, and perhaps a pool of recordings without phones.
 
@@ -53,10 +67,13 @@ def load(config: Mapping[str, Any], constants: pathlib.Path | None = None) -> da
     DataError: a key is missing or asks for what frames can't do, or the recordings are wrong.
   """
   _check(config)
-  found = _smaller(_READERS[config['name']](config), config['max_utterances'])
+  found = _smaller(_corpus(config), config['max_utterances'])
   skipped = corpus_lib.Skipped(skip_bad=config['skip_bad'])
-  recordings = _labelled_recordings(found, config, skipped)
-  frames.check_all_differ(recordings.values())
+  rows = itertools.chain.from_iterable(found.splits.values())
+  paths = {row.name: row.audio for row in sorted(rows, key=lambda row: row.name)}
+  # All splits are one cache, so that the sample's rotations share it.
+  recordings = {each.name: each for each in _recordings(paths, config, skipped, resample=False)}
+  check_all_differ(recordings.values())
   found = corpus_lib.kept(found, recordings, skipped)
   splits, spoken = {}, {}
   for name, rows in found.splits.items():
@@ -64,7 +81,7 @@ def load(config: Mapping[str, Any], constants: pathlib.Path | None = None) -> da
   notes = {**found.notes, 'utterances': {name: len(rows) for name, rows in found.splits.items()}}
   if config['pool_dir']:
     pool, counts = _clean(_pool(config, skipped), found, recordings)
-    splits['unlabelled'] = frames.split(pool, labels=None)
+    splits['unlabelled'] = frames(pool, labels=None)
     notes |= {'pool': f'recordings in {config["pool_dir"]}', **counts}
     notes['utterances']['unlabelled'] = len(pool)
   notes['skipped'] = {**found.notes['skipped'], **skipped.files}
@@ -73,7 +90,9 @@ def load(config: Mapping[str, Any], constants: pathlib.Path | None = None) -> da
   return dataset.Dataset(
     name=config['name'],
     class_names=tuple(
-      f'{label}_{state}' for label in found.phones.labels for state in range(hmm.STATES_PER_LABEL)
+      f'{label}_{state}'
+      for label in found.phones.labels
+      for state in range(phones.STATES_PER_LABEL)
     ),
     splits=transfer.derive(config['sets'], splits),
     preprocessing=settings,
@@ -82,7 +101,7 @@ def load(config: Mapping[str, Any], constants: pathlib.Path | None = None) -> da
     input_shape=(context.FRAMES, features.DIMENSION),
     notes=notes,
     view_fingerprint={},
-    recognition=recognition.Recognition(found.phones, spoken),
+    recognition=recognise.Recognition(found.phones, spoken),
   )
 
 
@@ -110,16 +129,12 @@ def _check(config: Mapping[str, Any]) -> None:
       raise dataset.DataError(f'data.sets.{name}.of is {entry["of"]!r}, expected each set once')
 
 
-def _timit(config: Mapping[str, Any]) -> timit.Corpus:
-  return timit.timit(config['data_dir'], skip_bad=config['skip_bad'])
-
-
-def _timit_sample(config: Mapping[str, Any]) -> timit.Corpus:
-  return timit.sample(config['data_dir'], config['split_seed'], skip_bad=config['skip_bad'])
-
-
-def _folder(config: Mapping[str, Any]) -> timit.Corpus:
-  return timit.folder(
+def _corpus(config: Mapping[str, Any]) -> corpus_lib.Corpus:
+  if config['name'] == 'timit':
+    return timit.timit(config['data_dir'], skip_bad=config['skip_bad'])
+  if config['name'] == 'timit_sample':
+    return timit.sample(config['data_dir'], config['split_seed'], skip_bad=config['skip_bad'])
+  return folder_corpus.folder(
     config['data_dir'],
     phones.load(config['phone_map']),
     config['split_file'],
@@ -128,15 +143,12 @@ def _folder(config: Mapping[str, Any]) -> timit.Corpus:
   )
 
 
-_READERS = {'timit': _timit, 'timit_sample': _timit_sample, 'speech': _folder}
-
-
-def _smaller(found: timit.Corpus, count: int) -> timit.Corpus:
+def _smaller(found: corpus_lib.Corpus, count: int) -> corpus_lib.Corpus:
   """At most `count` utterances of each split, 0: all. A smaller number's lie in a larger's."""
   if not count:
     return found
 
-  def some(rows: tuple[timit.Utterance, ...]) -> tuple[timit.Utterance, ...]:
+  def some(rows: tuple[corpus_lib.Utterance, ...]) -> tuple[corpus_lib.Utterance, ...]:
     drawn = sorted(rows, key=lambda row: hashlib.sha256(row.name.encode()).digest())
     return tuple(sorted(drawn[:count], key=lambda row: row.name))
 
@@ -145,24 +157,15 @@ def _smaller(found: timit.Corpus, count: int) -> timit.Corpus:
   )
 
 
-def _labelled_recordings(
-  found: timit.Corpus, config: Mapping[str, Any], skipped: corpus_lib.Skipped
-) -> dict[str, frames.Recording]:
-  """By the utterance's name. All splits are one cache, so that the sample's rotations share it."""
-  rows = itertools.chain.from_iterable(found.splits.values())
-  paths = {row.name: row.audio for row in sorted(rows, key=lambda row: row.name)}
-  return {each.name: each for each in _recordings(paths, config, skipped, resample=False)}
-
-
 def _recordings(
   paths: Mapping[str, pathlib.Path],
   config: Mapping[str, Any],
   skipped: corpus_lib.Skipped,
   *,
   resample: bool,
-) -> list[frames.Recording]:
+) -> list[Recording]:
   """Recordings with their features, which are computed once and kept on disk."""
-  wanted = {**feature_cache.key(paths), 'resample': resample}
+  wanted = {**features.cache_key(paths), 'resample': resample}
   folder = _cache_dir(config) / storage.sha256_json(wanted)[:16]
 
   def read(path: pathlib.Path) -> np.ndarray | None:
@@ -172,21 +175,21 @@ def _recordings(
       skipped.refuse(path, str(error))
       return None
 
-  def compute() -> feature_cache.Features:
+  def compute() -> features.Features:
     _log.info('features of %d recordings: computed once, kept in %s', len(paths), folder)
     bar = tqdm.tqdm(paths.values(), desc='features', unit='recording', disable=None, leave=False)
-    return feature_cache.extract(bar, read)
+    return features.extract(bar, read)
 
-  found = feature_cache.cached(folder, wanted, compute)
+  found = features.cached(folder, wanted, compute)
   values = np.split(found.values, found.offsets[1:-1])
   usable = []
   for (name, path), sha256, rows in zip(paths.items(), found.sha256, values, strict=True):
-    recording = frames.Recording(name, sha256, rows)
+    recording = Recording(name, sha256, rows)
     if not sha256:  # refused when the cache was made: once more, for the reason
       read(path)
       continue
     try:
-      frames.check_length(recording)
+      check_length(recording)
     except dataset.DataError as error:
       skipped.refuse(path, str(error))
       continue
@@ -202,23 +205,21 @@ def _cache_dir(config: Mapping[str, Any]) -> pathlib.Path:
 
 
 def _split(
-  rows: tuple[timit.Utterance, ...],
-  recordings: Mapping[str, frames.Recording],
+  rows: tuple[corpus_lib.Utterance, ...],
+  recordings: Mapping[str, Recording],
   phone_map: phones.PhoneMap,
-) -> tuple[dataset.Split, recognition.Utterances]:
+) -> tuple[dataset.Split, recognise.Utterances]:
   rows = tuple(sorted(rows, key=lambda row: recordings[row.name].key))
   its_recordings = [recordings[row.name] for row in rows]
   labels, transcriptions = [], []
   for row, recording in zip(rows, its_recordings, strict=True):
-    segments = corpus_lib.segments(row, phone_map)
-    transcription = corpus_lib.transcription(segments, phone_map)
-    timed = [
-      (segment.start, segment.end, label)
-      for segment, label in zip(segments, transcription, strict=True)
+    segments = [
+      (segment.start, segment.end, phone_map.index[segment.phone])
+      for segment in corpus_lib.segments(row, phone_map)
     ]
-    labels.append(alignment.uniform(timed, len(recording.features)))
-    transcriptions.append(np.array(transcription, np.int32))
-  return frames.split(its_recordings, labels), recognition.Utterances(
+    labels.append(hmm.uniform_alignment(segments, len(recording.features)))
+    transcriptions.append(np.array([label for _, _, label in segments], np.int32))
+  return frames(its_recordings, labels), recognise.Utterances(
     names=tuple(row.name for row in rows),
     speakers=tuple(row.speaker for row in rows),
     offsets=np.cumsum([0, *map(len, labels)], dtype=np.int64),
@@ -226,7 +227,7 @@ def _split(
   )
 
 
-def _pool(config: Mapping[str, Any], skipped: corpus_lib.Skipped) -> list[frames.Recording]:
+def _pool(config: Mapping[str, Any], skipped: corpus_lib.Skipped) -> list[Recording]:
   """Every recording in a folder and in the folders inside of it, of any rate, by path."""
   root = pathlib.Path(config['pool_dir']).expanduser()
   paths = {path.relative_to(root).as_posix(): path for path in folder_corpus.audio_files(root)}
@@ -241,17 +242,17 @@ def _pool(config: Mapping[str, Any], skipped: corpus_lib.Skipped) -> list[frames
 
 
 def _clean(
-  pool: list[frames.Recording],
-  found: timit.Corpus,
-  recordings: Mapping[str, frames.Recording],
-) -> tuple[list[frames.Recording], dict[str, Any]]:
+  pool: list[Recording],
+  found: corpus_lib.Corpus,
+  recordings: Mapping[str, Recording],
+) -> tuple[list[Recording], dict[str, Any]]:
   """The pool in the order of keys, without recordings that the corpus has, sample for sample.
 
   Returns:
     The rest, and the counts that `transfer.clean_pool` gives of images, here of recordings.
   """
   split_of = {recordings[row.name].key: name for name, rows in found.splits.items() for row in rows}
-  rest: dict[str, frames.Recording] = {}
+  rest: dict[str, Recording] = {}
   dropped = dict.fromkeys([*found.splits, 'unlabelled'], 0)
   for recording in pool:
     split = split_of.get(recording.key) or ('unlabelled' if recording.key in rest else None)
@@ -268,3 +269,52 @@ def _clean(
     'leaks_dropped': {name: dropped[name] for name in ('validation', 'test')},
     'duplicates_dropped': {name: dropped[name] for name in ('train', 'unlabelled')},
   }
+
+
+def check_length(recording: Recording) -> None:
+  """Raises DataError where ids would not tell the recording's frames apart."""
+  if len(recording.features) > MAX_FRAMES:
+    raise dataset.DataError(
+      f'{recording.name}: {len(recording.features):,} frames, expected {MAX_FRAMES:,} at most: '
+      'cut it into several recordings'
+    )
+
+
+def check_all_differ(recordings: Iterable[Recording]) -> None:
+  """Raises DataError where ids would not tell recordings apart."""
+  names: dict[str, str] = {}
+  for recording in recordings:
+    other = names.setdefault(recording.key, recording.name)
+    if other != recording.name:
+      raise dataset.DataError(
+        f'{other} and {recording.name}: the same samples (sha256 {recording.key}...), expected '
+        'each recording once'
+      )
+
+
+def frames(recordings: Sequence[Recording], labels: Sequence[np.ndarray] | None) -> dataset.Split:
+  """Makes a split of recordings in the order of their keys, which is that of its rows' ids.
+
+  A frame's id is the recording's key and the frame's number: sorted by id, recordings stay whole.
+  `check_length` and `check_all_differ` have let the recordings pass; the labels are int [frames] of
+  each, None if they are not known.
+  """
+  lengths = np.array([len(recording.features) for recording in recordings])
+  keys = np.array([int(recording.key, 16) for recording in recordings], np.uint64)
+  number = np.concatenate([np.arange(length, dtype=np.uint64) for length in lengths])
+  key = np.repeat(keys, lengths)
+  before, after = context.reach(lengths)
+  if labels is None:
+    label = np.full(len(number), dataset.UNKNOWN, np.int32)
+  else:
+    label = np.concatenate(labels).astype(np.int32)
+  first, second = key >> np.uint64(16), (key & np.uint64(0xFFFF)) << np.uint64(16) | number
+  return dataset.Split(
+    {
+      'input': np.concatenate([recording.features for recording in recordings]),
+      'label': label,
+      'id': np.stack([first, second], axis=1).astype(np.uint32),
+      'before': before,
+      'after': after,
+    }
+  )

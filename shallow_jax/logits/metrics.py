@@ -7,6 +7,7 @@ import statistics
 from typing import Any
 
 import numpy as np
+from scipy import special
 
 
 def error(logits: np.ndarray, labels: np.ndarray) -> float:
@@ -73,6 +74,4 @@ def summary(values: list[float | None]) -> dict[str, Any]:
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:
-  logits = np.asarray(logits, np.float64)
-  exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
-  return exponentials / exponentials.sum(axis=-1, keepdims=True)
+  return special.softmax(np.asarray(logits, np.float64), axis=-1)

@@ -24,11 +24,10 @@ from shallow_jax.pipeline import graph
 from shallow_jax.pipeline import trained
 from shallow_jax.runtime import processes
 from shallow_jax.runtime import storage
-from shallow_jax.speech import alignment
 from shallow_jax.speech import hmm
-from shallow_jax.speech import realignment
 from shallow_jax.speech import recognise
-from shallow_jax.speech import recognition as recognition_lib
+from shallow_jax.speech import viterbi
+from shallow_jax.speech.recordings import phones
 
 _log = logging.getLogger(__name__)
 
@@ -182,7 +181,7 @@ def _aligned(
     log_posteriors = recognise.log_posteriors(
       outputs, are_posteriors=graph.estimates_posteriors(experiment.networks, aligner)
     )
-    states, kept = realignment.realign(
+    states, kept = viterbi.realign(
       recognise.by_utterance(log_posteriors, offsets - offsets[0]),
       utterances.transcriptions[first:last],
       recognise.by_utterance(before[offsets[0] : offsets[-1]], offsets - offsets[0]),
@@ -221,13 +220,13 @@ def _statistics(
   recognition = _recognition(experiment)
   offsets = recognition.utterances['train'].offsets
   corpus = experiment.dataset.splits['train'].arrays['label']
-  change = alignment.statistics(
+  change = hmm.compare(
     recognise.by_utterance(before, offsets),
     recognise.by_utterance(after, offsets),
     [_starts(states) for states in recognise.by_utterance(corpus, offsets)],
     len(recognition.phones.labels),
   )
-  counts = np.bincount(after % hmm.STATES_PER_LABEL, minlength=hmm.STATES_PER_LABEL)
+  counts = np.bincount(after % phones.STATES_PER_LABEL, minlength=phones.STATES_PER_LABEL)
   return {
     'changed': 100.0 * change.changed,
     'shift': change.shift if math.isfinite(change.shift) else None,
@@ -245,14 +244,14 @@ def _starts(states: np.ndarray) -> np.ndarray:
   """Where labels begin in the corpus, from segments in thirds, int [labels that have a frame].
 
   A label begins where another follows, or where the state falls. One without a frame is not seen;
-  its utterance then has fewer beginnings than labels, and `alignment.statistics` leaves it out.
+  its utterance then has fewer beginnings than labels, and `hmm.compare` leaves it out.
   """
-  labels, states = np.divmod(states, hmm.STATES_PER_LABEL)
+  labels, states = np.divmod(states, phones.STATES_PER_LABEL)
   begins = (np.diff(labels, prepend=-1) != 0) | (np.diff(states, prepend=0) < 0)
   return np.flatnonzero(begins)
 
 
-def _recognition(experiment: experiment_lib.Experiment) -> recognition_lib.Recognition:
+def _recognition(experiment: experiment_lib.Experiment) -> recognise.Recognition:
   found = experiment.dataset.recognition
   assert found is not None  # graph.check_examples refuses an alignment of other data
   return found

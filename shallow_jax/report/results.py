@@ -218,7 +218,7 @@ def _pooled_per(
   return {
     **(_pooled_summary(known) or {}),
     **{key: _pooled_summary({split: known[split][key] for split in known}) for key in summaries},
-    'interval': phone_errors.interval_of_splits(list(phones.values()), name),
+    'interval': phone_errors.interval_of_runs(list(phones.values()), name),
     'by_speaker': {each: _mean(per['by_speaker'].get(each) for per in rates) for each in speakers},
     'num_utterances': sum(per['num_utterances'] for per in rates),
     'scales': [scales for per in rates for scales in per['scales']],

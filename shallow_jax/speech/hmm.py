@@ -1,9 +1,11 @@
 """A phone HMM without Gaussians: how labels follow labels, and how long a state lasts.
 
-Every label has STATES_PER_LABEL states, passed from left to right without skips; state s of label l
-has index STATES_PER_LABEL * l + s. The emissions are a net's posteriors over the states' priors
-(Bourlard & Morgan, Connectionist Speech Recognition, 1994); all else is counted here, from the
-training set's transcriptions and alignments.
+The states of a label (`phones.STATES_PER_LABEL`) are passed from left to right without skips. The
+emissions are a net's posteriors over the states' priors (Bourlard & Morgan, Connectionist Speech
+Recognition, 1994); all else is counted here, from the training set's transcriptions and alignments.
+
+An alignment says which state each frame of an utterance belongs to: at first thirds of the corpus's
+segments.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,28 +15,22 @@ import jax
 import numpy as np
 
 from shallow_jax.runtime import errors
+from shallow_jax.speech.recordings import audio
+from shallow_jax.speech.recordings import phones
 
-STATES_PER_LABEL = 3
+_CENTRE = audio.WINDOW // 2  # the sample in the middle of frame 0
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Hmm:
-  """What decoding and realigning know besides a net's posteriors, in nats, float32.
+  """What decoding and realigning know besides a net's posteriors, in nats, float32."""
 
-  Attributes:
-    log_bigram: [labels, labels], log P(next | label); a row's probabilities sum to 1.
-    log_stay: [states], log P(the next frame has the same state).
-    log_leave: [states], log P(the next frame has another state).
-    log_prior: [states], log share of the training frames.
-    boundary: the label that every utterance begins and ends with, h# in TIMIT.
-  """
-
-  log_bigram: np.ndarray
-  log_stay: np.ndarray
-  log_leave: np.ndarray
-  log_prior: np.ndarray
-  boundary: int
+  log_bigram: np.ndarray  # [labels, labels], log P(next | label); a row's probabilities sum to 1
+  log_stay: np.ndarray  # [states], log P(the next frame has the same state)
+  log_leave: np.ndarray  # [states], log P(the next frame has another state)
+  log_prior: np.ndarray  # [states], log share of the training frames
+  boundary: int  # the label that every utterance begins and ends with, h# in TIMIT
 
 
 def estimate(
@@ -44,7 +40,7 @@ def estimate(
   boundary: int,
 ) -> Hmm:
   """The HMM of a training set: states int [frames] and label indices [phones] per utterance."""
-  num_states = STATES_PER_LABEL * num_labels
+  num_states = phones.STATES_PER_LABEL * num_labels
   log_stay, log_leave = self_loops(alignments, num_states)
   return Hmm(
     log_bigram=bigram(transcriptions, num_labels, boundary),
@@ -132,4 +128,76 @@ def entries(path: np.ndarray) -> np.ndarray:
   A label is entered where its first state begins, so a label that follows itself is entered twice.
   """
   begins = np.diff(path, prepend=-1) != 0
-  return np.flatnonzero(begins & (path % STATES_PER_LABEL == 0))
+  return np.flatnonzero(begins & (path % phones.STATES_PER_LABEL == 0))
+
+
+def starts(segments: Sequence[tuple[int, int, int]], num_frames: int) -> np.ndarray:
+  """The first frame of each segment (start, end, label) in samples, int [segments].
+
+  A frame is where its centre is, sample 160 t + 200. Segments follow each other; the first begins
+  at frame 0. One without a frame's centre has the first frame of the next.
+  """
+  samples = np.array([start for start, _, _ in segments])
+  frames = np.clip(-(-(samples - _CENTRE) // audio.FRAME_SHIFT), 0, num_frames)
+  frames[0] = 0
+  return frames
+
+
+def uniform_alignment(segments: Sequence[tuple[int, int, int]], num_frames: int) -> np.ndarray:
+  """States int32 [frames]: each segment's frames are divided evenly among its label's states.
+
+  Frame k of a segment's n has the state that the middle of that frame lies in: two frames have the
+  first and the last state, a single one the middle state. The last segment goes on to the end.
+  """
+  first = starts(segments, num_frames)
+  counts = np.diff(first, append=num_frames)
+  position = np.arange(num_frames) - np.repeat(first, counts)
+  state = phones.STATES_PER_LABEL * (2 * position + 1) // (2 * np.repeat(counts, counts))
+  labels = np.repeat([label for _, _, label in segments], counts)
+  return (phones.STATES_PER_LABEL * labels + state).astype(np.int32)
+
+
+@dataclasses.dataclass(frozen=True)
+class Change:
+  """What a realignment did.
+
+  Attributes:
+    changed: the share of frames that have another state.
+    shares: [labels, states of a label], how a label's frames are divided among its states; NaN for
+      a label without frames.
+    shift: the mean distance in frames between where a label begins now and in the corpus; NaN if
+      no utterance can be compared.
+  """
+
+  changed: float
+  shares: np.ndarray
+  shift: float
+
+
+def compare(
+  old: Sequence[np.ndarray],
+  new: Sequence[np.ndarray],
+  corpus_starts: Sequence[np.ndarray],
+  num_labels: int,
+) -> Change:
+  """Compares two alignments, states int [frames] per utterance, and the second with the corpus.
+
+  Of the corpus's `starts` per utterance the first is always frame 0 and not counted. An utterance
+  whose labels are not all entered, because it kept its thirds, is left out.
+  """
+  before, after = np.concatenate(old), np.concatenate(new)
+  counts = np.bincount(after, minlength=phones.STATES_PER_LABEL * num_labels).astype(float)
+  counts = counts.reshape(num_labels, phones.STATES_PER_LABEL)
+  totals = counts.sum(axis=1, keepdims=True)
+  shares = np.divide(counts, totals, out=np.full_like(counts, np.nan), where=totals > 0)
+  entered = [entries(states) for states in new]
+  shifts = [
+    np.abs(now[1:] - first[1:])
+    for now, first in zip(entered, corpus_starts, strict=True)
+    if len(now) == len(first)
+  ]
+  return Change(
+    changed=float(np.mean(before != after)),
+    shares=shares,
+    shift=float(np.concatenate(shifts).mean()) if sum(map(len, shifts)) else float('nan'),
+  )

@@ -12,12 +12,12 @@ import pathlib
 from typing import Any
 
 import numpy as np
+from scipy import special
 
 from shallow_jax.logits import metrics
-from shallow_jax.speech import edit_distance
+from shallow_jax.runtime import storage
 from shallow_jax.speech import hmm
 from shallow_jax.speech import phone_errors
-from shallow_jax.speech import recognition as recognition_lib
 from shallow_jax.speech import scoring
 from shallow_jax.speech import viterbi
 from shallow_jax.speech.recordings import phones as phones_lib
@@ -30,32 +30,56 @@ SMALLEST_POSTERIOR = 1e-4
 PARTS = tuple(field.name for field in dataclasses.fields(viterbi.Scales))
 
 Grid = Mapping[str, Sequence[float]]
-Recognition = recognition_lib.Recognition
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Utterances:
+  """The utterances of a split, in the order of its rows.
+
+  Utterance i has the rows from offsets[i] up to, and without, offsets[i + 1].
+  """
+
+  names: tuple[str, ...]  # unique in the corpus: falk0_sx186
+  speakers: tuple[str, ...]  # falk0
+  offsets: np.ndarray  # int64 [utterances + 1]
+  transcriptions: tuple[np.ndarray, ...]  # each one's label indices, int32 [phones]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Recognition:
+  """What a data set of speech has besides frames."""
+
+  phones: phones_lib.PhoneMap  # class 3 l + s of the data set is state s of label l
+  utterances: dict[str, Utterances]  # of 'train', 'validation' and 'test'
+
+  def fingerprint(self) -> dict[str, Any]:
+    """All that decoding and scoring depend on, for JSON."""
+    return {
+      'phones_sha256': storage.sha256_json(list(self.phones.scored.items())),
+      'utterances': {
+        name: {
+          'count': len(rows.names),
+          'sha256': storage.sha256_json(vars(rows)),
+        }
+        for name, rows in self.utterances.items()
+      },
+    }
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Recognised:
-  """What a network recognised, scored.
+  """What a network recognised, scored."""
 
-  Attributes:
-    scales: chosen on validation.
-    at_edge: which of them is the first or the last value of those that were tried.
-    counts: by set int32 [conventions, utterances, kinds], see `phone_errors`.
-    confusion: int64 [classes + 1, classes + 1] on test, as `scoring.confusion` returns it.
-  """
-
-  scales: viterbi.Scales
-  at_edge: tuple[str, ...]
-  counts: dict[str, np.ndarray]
-  confusion: np.ndarray
+  scales: viterbi.Scales  # chosen on validation
+  at_edge: tuple[str, ...]  # which of them is the lowest or the highest of those that were tried
+  counts: dict[str, np.ndarray]  # by set int32 [conventions, utterances, kinds]: `phone_errors`
+  confusion: np.ndarray  # int64 [classes + 1, classes + 1] on test: `scoring.confusion`
 
 
 def estimate(recognition: Recognition, labels: np.ndarray) -> hmm.Hmm:
   """The HMM of the labels that a network learned from.
 
-  Args:
-    recognition: of the data set.
-    labels: states int [frames] of train, in its rows' order.
+  `labels` are the states int [frames] of train, in its rows' order.
   """
   train = recognition.utterances['train']
   return hmm.estimate(
@@ -87,7 +111,6 @@ def recognise(
 
   Args:
     outputs: [frames, states] of 'validation' and 'test', in their rows' order.
-    recognition: of the data set.
     model: the HMM of the labels that the network learned from.
     grid: values to try for each of PARTS (config.evaluation.decoding).
     are_posteriors: see `log_posteriors`.
@@ -112,14 +135,19 @@ def recognise(
   ]
   best = int(np.argmin(wrong))  # the first of equal ones
   (tested,) = _hypotheses(posteriors['test'], model, settings[best : best + 1], classes)
-  hypotheses = {'validation': tried[best], 'test': tested}
+  scored = {
+    name: [
+      scoring.count(references[name], found, classes.silence, convention)
+      for convention in scoring.CONVENTIONS
+    ]
+    for name, found in (('validation', tried[best]), ('test', tested))
+  }
+  _, strict_edits = scored['test'][phone_errors.STRICT]
   return Recognised(
     scales=settings[best],
     at_edge=_at_edge(settings[best], grid),
-    counts={
-      name: _counts(references[name], found, classes.silence) for name, found in hypotheses.items()
-    },
-    confusion=scoring.confusion(references['test'], tested, len(classes.names)),
+    counts={name: np.stack([counts for counts, _ in rows]) for name, rows in scored.items()},
+    confusion=scoring.confusion(strict_edits, len(classes.names)),
   )
 
 
@@ -136,13 +164,7 @@ def log_posteriors(outputs: np.ndarray, *, are_posteriors: bool = False) -> np.n
   """
   if are_posteriors:
     outputs = np.log(np.maximum(outputs, SMALLEST_POSTERIOR))
-  return log_softmax(outputs)
-
-
-def log_softmax(logits: np.ndarray) -> np.ndarray:
-  """Log posteriors float32 [frames, states], of logits of that shape."""
-  shifted = (logits - logits.max(axis=1, keepdims=True)).astype(np.float32)
-  return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+  return special.log_softmax(outputs, axis=1).astype(np.float32)
 
 
 def summary(
@@ -199,25 +221,12 @@ def _classes(recognition: Recognition) -> scoring.Classes:
   return scoring.classes(phones.labels, phones.scored, phones_lib.SILENCE)
 
 
-def _counts(
-  references: edit_distance.Strings, hypotheses: edit_distance.Strings, silence: int
-) -> np.ndarray:
-  """int32 [conventions, utterances, kinds]."""
-  return np.array(
-    [
-      [dataclasses.astuple(each) for each in scoring.count(references, hypotheses, silence, name)]
-      for name in phone_errors.CONVENTIONS
-    ],
-    np.int32,
-  )
-
-
 def _hypotheses(
   posteriors: Sequence[np.ndarray],
   model: hmm.Hmm,
   settings: Sequence[viterbi.Scales],
   classes: scoring.Classes,
-) -> list[edit_distance.Strings]:
+) -> list[scoring.Strings]:
   """The scored classes of each utterance, for one setting after the other."""
   _, paths = viterbi.decode(posteriors, model, settings)
   return [

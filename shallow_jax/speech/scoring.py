@@ -1,39 +1,40 @@
 """The phone error rate: what is counted, and by which of three conventions on silence.
 
 Both sides are mapped to the scored classes (TIMIT: 39) and deleted labels (q) are dropped before
-the alignment; repeats stay. Then, per corpus, PER = 100 (S + D + I) / N.
+they are compared; repeats stay. Then, per set, PER = 100 (S + D + I) / N.
 
   strict    silence is a class like another (Kaldi since November 2014): the headline
   optional  a silence of the reference may be missing in the hypothesis at no cost; it counts in N
             (Kaldi before, pytorch-kaldi: sclite's optionally deletable words)
   removed   silence is taken off both sides
+
+Edits are Levenshtein's, of many pairs of strings at once, in NumPy: a substitution, a deletion and
+an insertion cost 1 each. One symbol of the references may be free to delete.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
 
 import numpy as np
 
 from shallow_jax.runtime import errors
-from shallow_jax.speech import edit_distance
 
 CONVENTIONS = ('strict', 'optional', 'removed')
+KINDS = ('substitutions', 'deletions', 'insertions', 'length')  # the last: of the reference
+GAP = -1  # in edits: no symbol on this side
+
+Strings = Sequence[Sequence[int]]  # of symbols 0, 1, ...
 
 _DELETED = -1
+_CHUNK = 256  # pairs at once
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Classes:
-  """The classes that phones are scored as.
+  """The classes that phones are scored as."""
 
-  Attributes:
-    names: in alphabetical order; a class is its place here.
-    of_label: int32 [labels], -1 for a label that scoring deletes.
-    silence: the class of silence.
-  """
-
-  names: tuple[str, ...]
-  of_label: np.ndarray
+  names: tuple[str, ...]  # in alphabetical order; a class is its place here
+  of_label: np.ndarray  # int32 [labels], -1 for a label that scoring deletes
   silence: int
 
   def of(self, transcription: Sequence[int] | np.ndarray) -> list[int]:
@@ -42,49 +43,11 @@ class Classes:
     return scored[scored != _DELETED].tolist()
 
 
-@dataclasses.dataclass(frozen=True)
-class Counts:
-  """Errors against a reference of so many phones, of one utterance or of many together."""
-
-  substitutions: int
-  deletions: int
-  insertions: int
-  length: int
-
-  def __add__(self, other: 'Counts') -> 'Counts':
-    return Counts(
-      self.substitutions + other.substitutions,
-      self.deletions + other.deletions,
-      self.insertions + other.insertions,
-      self.length + other.length,
-    )
-
-  @property
-  def total(self) -> int:
-    """Errors of all three kinds."""
-    return self.substitutions + self.deletions + self.insertions
-
-  @property
-  def rate(self) -> float:
-    """The phone error rate in per cent.
-
-    Raises:
-      DataError: the reference is empty.
-    """
-    if self.length == 0:
-      raise errors.DataError('a reference of 0 phones has no error rate, expected 1 phone or more')
-    return 100.0 * self.total / self.length
-
-
 def classes(
   labels: Sequence[str], scored: Mapping[str, str | None], silence: str = 'sil'
 ) -> Classes:
-  """Make the Classes of a phone map.
+  """The classes of a phone map's labels; scoring deletes a label whose class is None.
 
-  Args:
-    labels: the model's labels.
-    scored: the class that each label is scored as; None: scoring deletes it.
-    silence: the name of silence's class.
   Raises:
     DataError: a label without an entry, or no label of silence's class.
   """
@@ -100,87 +63,52 @@ def classes(
 
 
 def count(
-  references: edit_distance.Strings,
-  hypotheses: edit_distance.Strings,
-  silence: int,
-  convention: str = 'strict',
-) -> list[Counts]:
-  """Count each utterance's errors.
+  references: Strings, hypotheses: Strings, silence: int, convention: str = 'strict'
+) -> tuple[np.ndarray, list[np.ndarray]]:
+  """Each utterance's errors by one of CONVENTIONS, and the `edits` that they were counted from.
 
-  The split into kinds is that of one of the best alignments, see `edit_distance.alignments`; the
-  total is that of all of them.
+  How many there are of each kind is as in one of the best edits; the total is that of all of them.
 
-  Args:
-    references: classes, as `Classes.of` gives them.
-    hypotheses: as many.
-    silence: `Classes.silence`.
-    convention: one of CONVENTIONS.
+  Returns:
+    int32 [utterances, KINDS], and the edits of each utterance.
   """
   references, hypotheses, free = _by_convention(references, hypotheses, silence, convention)
-  found = []
-  for steps in edit_distance.alignments(references, hypotheses, free):
-    symbols, others = steps.T
-    inserted, missing = symbols == edit_distance.GAP, others == edit_distance.GAP
-    counts = Counts(
-      substitutions=int(np.sum((symbols != others) & ~inserted & ~missing)),
-      deletions=int(np.sum(missing & (symbols != free))),
-      insertions=int(np.sum(inserted)),
-      length=int(np.sum(~inserted)),
+  found = edits(references, hypotheses, free)
+  counts = np.zeros((len(found), len(KINDS)), np.int32)
+  for row, (symbols, others) in zip(counts, (steps.T for steps in found), strict=True):
+    is_inserted, is_missing = symbols == GAP, others == GAP
+    row[:] = (
+      np.sum((symbols != others) & ~is_inserted & ~is_missing),
+      np.sum(is_missing & (symbols != free)),
+      np.sum(is_inserted),
+      np.sum(~is_inserted),
     )
-    found.append(counts)
-  return found
+  return counts, found
 
 
 def num_errors(
-  references: edit_distance.Strings,
-  hypotheses: edit_distance.Strings,
-  silence: int,
-  convention: str = 'strict',
+  references: Strings, hypotheses: Strings, silence: int, convention: str = 'strict'
 ) -> np.ndarray:
   """Each utterance's `count`, all kinds together: int64 [utterances]. Faster."""
-  return edit_distance.distances(*_by_convention(references, hypotheses, silence, convention))
+  return distances(*_by_convention(references, hypotheses, silence, convention))
 
 
-def pooled(counts: Iterable[Counts]) -> Counts:
-  """The counts of a whole set."""
-  return sum(counts, Counts(0, 0, 0, 0))
-
-
-def per_speaker(counts: Sequence[Counts], speakers: Sequence[str]) -> dict[str, Counts]:
-  """The counts of each speaker, by name.
-
-  Args:
-    counts: of each utterance.
-    speakers: who speaks it.
-  """
-  utterances = list(zip(speakers, counts, strict=True))
-  return {
-    name: pooled(each for speaker, each in utterances if speaker == name)
-    for name in sorted(set(speakers))
-  }
-
-
-def confusion(
-  references: edit_distance.Strings, hypotheses: edit_distance.Strings, num_classes: int
-) -> np.ndarray:
-  """How often each class was taken for each, by the strict convention.
+def confusion(strict_edits: Sequence[np.ndarray], num_classes: int) -> np.ndarray:
+  """How often each class was taken for each, by the `edits` of the strict convention.
 
   Returns:
     int64 [classes + 1, classes + 1]: row: the reference's class, column: the hypothesis's. The last
     row counts insertions, the last column deletions.
   """
   table = np.zeros((num_classes + 1, num_classes + 1), np.int64)
-  for steps in edit_distance.alignments(references, hypotheses):
+  for steps in strict_edits:
     np.add.at(table, tuple(steps.T), 1)  # a GAP is the last row or column
   return table
 
 
 def _by_convention(
-  references: edit_distance.Strings,
-  hypotheses: edit_distance.Strings,
-  silence: int,
-  convention: str,
-) -> tuple[edit_distance.Strings, edit_distance.Strings, int | None]:
+  references: Strings, hypotheses: Strings, silence: int, convention: str
+) -> tuple[Strings, Strings, int | None]:
   """Both sides, and the class that is free to delete."""
   if len(references) != len(hypotheses):
     raise errors.DataError(
@@ -195,5 +123,115 @@ def _by_convention(
   raise errors.DataError(f'convention {convention!r}, expected one of {", ".join(CONVENTIONS)}')
 
 
-def _without(symbol: int, strings: edit_distance.Strings) -> list[list[int]]:
+def _without(symbol: int, strings: Strings) -> list[list[int]]:
   return [[each for each in string if each != symbol] for string in strings]
+
+
+def distances(
+  references: Strings, hypotheses: Strings, free_to_delete: int | None = None
+) -> np.ndarray:
+  """The least cost of turning each reference into its hypothesis: int64 [pairs]."""
+  found = np.zeros(len(references), np.int64)
+  for batch in _batches(references, hypotheses):
+    for length, costs in enumerate(_costs(batch, free_to_delete)):
+      whole = np.flatnonzero(batch.reference_lengths == length)
+      found[batch.pairs[whole]] = costs[whole, batch.hypothesis_lengths[whole]]
+  return found
+
+
+def edits(
+  references: Strings, hypotheses: Strings, free_to_delete: int | None = None
+) -> list[np.ndarray]:
+  """What turns each reference into its hypothesis at the least cost, step by step.
+
+  Where several cost the same, one is chosen from the ends of the strings backwards: equal symbols
+  are matched; else a deletion is preferred to a substitution, and that to an insertion. This is
+  nearly jiwer's choice: at usual error rates the numbers of each kind are the same, too.
+
+  Returns:
+    For each pair int64 [steps, 2]: a symbol of the reference and one of the hypothesis; a GAP for
+    one of them is an insertion or a deletion.
+  """
+  found = [np.empty((0, 2), np.int64)] * len(references)
+  for batch in _batches(references, hypotheses):
+    tables = np.stack(list(_costs(batch, free_to_delete)), axis=1)
+    for pair, table in zip(batch.pairs, tables, strict=True):
+      steps = _steps_back(table, references[pair], hypotheses[pair], free_to_delete)
+      found[pair] = np.array(steps[::-1], np.int64).reshape(-1, 2)
+  return found
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Batch:
+  """Pairs of strings of about the same length, padded."""
+
+  pairs: np.ndarray  # [batch]: their places in the lists
+  references: np.ndarray  # int32 [batch, longest reference]
+  hypotheses: np.ndarray  # int32 [batch, longest hypothesis]
+  reference_lengths: np.ndarray
+  hypothesis_lengths: np.ndarray
+
+
+def _batches(references: Strings, hypotheses: Strings) -> Iterator[_Batch]:
+  reference_lengths = np.array([len(string) for string in references], np.int64)
+  hypothesis_lengths = np.array([len(string) for string in hypotheses], np.int64)
+  order = np.argsort(reference_lengths + hypothesis_lengths, kind='stable')
+  for start in range(0, len(order), _CHUNK):
+    pairs = order[start : start + _CHUNK]
+    yield _Batch(
+      pairs,
+      _padded([references[i] for i in pairs]),
+      _padded([hypotheses[i] for i in pairs]),
+      reference_lengths[pairs],
+      hypothesis_lengths[pairs],
+    )
+
+
+def _padded(strings: Strings) -> np.ndarray:
+  rows = np.zeros((len(strings), max(map(len, strings))), np.int32)
+  for row, string in zip(rows, strings, strict=True):
+    row[: len(string)] = string
+  return rows
+
+
+def _costs(batch: _Batch, free_to_delete: int | None) -> Iterator[np.ndarray]:
+  """Yields, for n = 0, 1, ..., the costs of the references' first n symbols.
+
+  Each int32 [batch, longest hypothesis + 1]: against none, one, ... symbols of the hypothesis. What
+  stands behind a string's end changes no cost before it.
+  """
+  inserted = np.arange(batch.hypotheses.shape[1] + 1, dtype=np.int32)
+  costs = np.tile(inserted, (len(batch.pairs), 1))
+  yield costs
+  for symbols in batch.references.T[:, :, None]:
+    without_insertion = costs + (symbols != free_to_delete)
+    substituted = costs[:, :-1] + (symbols != batch.hypotheses)
+    np.minimum(without_insertion[:, 1:], substituted, out=without_insertion[:, 1:])
+    # With insertions: the least of the columns up to here, each plus the distance to it.
+    costs = np.minimum.accumulate(without_insertion - inserted, axis=1) + inserted
+    yield costs
+
+
+def _steps_back(
+  table: np.ndarray,
+  reference: Sequence[int],
+  hypothesis: Sequence[int],
+  free_to_delete: int | None,
+) -> list[tuple[int, int]]:
+  """The steps of an edit, the last one first."""
+  steps = []
+  i, j = len(reference), len(hypothesis)
+  while i or j:
+    symbol = reference[i - 1] if i else GAP
+    other = hypothesis[j - 1] if j else GAP
+    deletion = int(symbol != free_to_delete)
+    if symbol == other:
+      i, j = i - 1, j - 1
+    elif i and table[i, j] == table[i - 1, j] + deletion:
+      i, other = i - 1, GAP
+    elif i and j and table[i, j] == table[i - 1, j - 1] + 1:
+      i, j = i - 1, j - 1
+    else:
+      j, symbol = j - 1, GAP
+    steps.append((symbol, other))
+  return steps

@@ -17,11 +17,10 @@ import soundfile
 from shallow_jax import data
 from shallow_jax import models
 from shallow_jax.data import dataset
-from shallow_jax.data import frames
+from shallow_jax.data import speech as speech_lib
 from shallow_jax.logits import predict
 from shallow_jax.pipeline import run as run_lib
 from shallow_jax.settings import defaults
-from shallow_jax.speech.recordings import feature_cache
 from shallow_jax.speech.recordings import features
 from shallow_jax.speech.recordings import phones
 from shallow_jax.training import step as step_lib
@@ -238,7 +237,7 @@ def test_features_are_computed_once(tmp_path, monkeypatch):
   config = speech_folder.config(tmp_path, cache_dir='')
   first = data.load(config)
   assert len(list((tmp_path / 'home/shallow_jax').glob('*/features.npy'))) == 1
-  monkeypatch.setattr(feature_cache, 'extract', None)
+  monkeypatch.setattr(features, 'extract', None)
   (tmp_path / 'splits.txt').write_text('anna test\nbert train\ncarl validation\n')
   second = data.load(config)
   np.testing.assert_array_equal(
@@ -360,7 +359,7 @@ def test_a_recording_that_is_too_long_is_skipped_and_counted(folder, tmp_path, m
   pool = tmp_path / 'pool'
   speech_folder.add(pool, 'long.wav', timit_tree.samples(400 + 160 * 20))
   speech_folder.add(pool, 'short.wav', timit_tree.samples(900))
-  monkeypatch.setattr(frames, 'MAX_FRAMES', 20)
+  monkeypatch.setattr(speech_lib, 'MAX_FRAMES', 20)
   strict, lenient = (
     speech_folder.config(folder, pool_dir=str(pool), skip_bad=skip) for skip in (False, True)
   )
@@ -381,11 +380,13 @@ def test_the_same_recording_twice_is_refused(tmp_path):
 
 def test_a_recording_whose_frames_ids_would_overflow_is_refused():
   longest = np.zeros((2**16, 1), np.float32)
-  frames.check_length(frames.Recording('long', 'ab' * 32, longest))
+  speech_lib.check_length(speech_lib.Recording('long', 'ab' * 32, longest))
   longer = np.zeros((2**16 + 1, 1), np.float32)
   with pytest.raises(dataset.DataError, match=re.escape('long: 65,537 frames, expected 65,536')):
-    frames.check_length(frames.Recording('long', 'ab' * 32, longer))
-  last = frames.split([frames.Recording('long', 'ff' * 32, longest)], None).arrays['id'][-1]
+    speech_lib.check_length(speech_lib.Recording('long', 'ab' * 32, longer))
+  last = speech_lib.frames([speech_lib.Recording('long', 'ff' * 32, longest)], None).arrays['id'][
+    -1
+  ]
   np.testing.assert_array_equal(last, [0xFFFFFFFF, 0xFFFFFFFF])
 
 
@@ -415,7 +416,7 @@ def test_all_of_timit_is_3696_400_and_192_utterances(tmp_path):
   found = data.load(defaults.plain(defaults.complete(dict(data=timit, networks={})))['data'])
   assert found.notes['utterances'] == dict(train=3696, validation=400, test=192)
   assert found.notes['shared_sentences']['validation/test'] == 115
-  assert found.recognition.phones == phones.timit() and len(found.class_names) == 183
+  assert found.recognition.phones == phones.load('timit') and len(found.class_names) == 183
   for name, rows in found.recognition.utterances.items():
     assert len(rows.names) == found.notes['utterances'][name]
     assert rows.offsets[-1] == len(found.splits[name])

@@ -4,8 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from shallow_jax.data import dataset as dataset_lib
-from shallow_jax.speech import alignment
-from shallow_jax.speech import recognition
+from shallow_jax.speech import hmm
+from shallow_jax.speech import recognise
 from shallow_jax.speech.recordings import phones
 
 PHONES = phones.PhoneMap(('h#', 'a', 'b', 'q'), {'h#': 'sil', 'a': 'aa', 'b': 'b', 'q': None})
@@ -21,21 +21,21 @@ def make_recognition(counts=None, seed=0):
   for split, count in (counts or COUNTS).items():
     spoken = [np.array([0, *rng.integers(1, 4, 3), 0], np.int32) for _ in range(count)]
     aligned = [uniform(labels) for labels in spoken]
-    utterances[split] = recognition.Utterances(
+    utterances[split] = recognise.Utterances(
       names=tuple(f'{split}_{i}' for i in range(count)),
       speakers=tuple(f'{split}{i % 2}' for i in range(count)),
       offsets=np.cumsum([0, *map(len, aligned)]),
       transcriptions=tuple(spoken),
     )
     labels[split] = np.concatenate(aligned)
-  return recognition.Recognition(PHONES, utterances), labels
+  return recognise.Recognition(PHONES, utterances), labels
 
 
 def uniform(labels):
   """States of labels that each last LENGTH frames."""
   samples = 200 + 160 * LENGTH * np.arange(len(labels) + 1)
   segments = [(a, b, int(c)) for a, b, c in zip(samples, samples[1:], labels, strict=False)]
-  return alignment.uniform(segments, LENGTH * len(labels))
+  return hmm.uniform_alignment(segments, LENGTH * len(labels))
 
 
 def make_logits(labels, sharpness=10.0):

@@ -15,7 +15,7 @@ from shallow_jax.pipeline import run as run_lib
 from shallow_jax.pipeline import trainings
 from shallow_jax.runtime import storage
 from shallow_jax.settings import defaults
-from shallow_jax.speech import alignment
+from shallow_jax.speech import hmm
 
 DNN = dict(
   model=dict(name='dnn', hidden=(24,)),
@@ -142,8 +142,8 @@ def test_what_it_changed_is_in_the_result(finished, speech):
 
 def test_beginnings_in_thirds_are_where_labels_begin():
   segments = [(0, 1000, 0), (1000, 1480, 2), (1480, 1640, 2), (1640, 4000, 1)]
-  states = alignment.uniform(segments, 25)
-  expected = alignment.starts(segments, 25)
+  states = hmm.uniform_alignment(segments, 25)
+  expected = hmm.starts(segments, 25)
   np.testing.assert_array_equal(realigned_labels._starts(states), expected)
 
 

@@ -69,7 +69,7 @@ def test_the_picture_has_a_place_for_every_class():
 
 
 def test_splits_are_pooled_as_one_set(monkeypatch):
-  monkeypatch.setattr(phone_errors, 'interval_of_splits', lambda splits, name: [1.0, 2.0])
+  monkeypatch.setattr(phone_errors, 'interval_of_runs', lambda runs, name: [1.0, 2.0])
   by_split = {
     '0': per(10.0, speakers={'ann': 10.0}, at_edge=['lm']),
     '1': per(20.0, 30.0, speakers={'bob': 4.0, 'ann': 20.0}, at_edge=['acoustic', 'lm']),

@@ -52,7 +52,7 @@ def test_shuffled_posteriors_are_worth_nothing():
 def test_the_rate_is_jiwers_on_the_scored_classes():
   found = recognise.recognise(noisy(3), RECOGNITION, MODEL, ONE)
   log_posteriors = recognise.by_utterance(
-    recognise.log_softmax(noisy(3)['test']), RECOGNITION.utterances['test'].offsets
+    recognise.log_posteriors(noisy(3)['test']), RECOGNITION.utterances['test'].offsets
   )
   _, paths = viterbi.decode(log_posteriors, MODEL, [viterbi.Scales(1.0, 1.0, 0.0)])
 
@@ -129,10 +129,10 @@ def test_outputs_fitted_to_one_hot_labels_are_posteriors():
   )
 
 
-def test_log_softmax_is_one_over_the_states():
+def test_posteriors_are_one_over_the_states():
   logits = np.random.default_rng(0).normal(0, 50, (7, 12))
-  np.testing.assert_allclose(np.exp(recognise.log_softmax(logits)).sum(axis=1), 1.0, rtol=1e-5)
-  assert recognise.log_softmax(logits).dtype == np.float32
+  np.testing.assert_allclose(np.exp(recognise.log_posteriors(logits)).sum(axis=1), 1.0, rtol=1e-5)
+  assert recognise.log_posteriors(logits).dtype == np.float32
 
 
 def test_the_summary_is_over_the_seeds_that_did_not_diverge():

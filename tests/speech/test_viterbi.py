@@ -1,4 +1,4 @@
-"""Decoding against hmmlearn's dense Viterbi and against all paths there are."""
+"""Decoding and realigning against hmmlearn's dense Viterbi and against all paths there are."""
 
 import dataclasses
 import itertools
@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from shallow_jax.runtime.errors import DataError
+from shallow_jax.speech import hmm
 from shallow_jax.speech import viterbi
 
 NUM_LABELS = 4
@@ -94,7 +95,7 @@ def test_no_path_is_better():
     assert paths[which].tolist() == candidates[int(np.argmax(totals))]
 
 
-def test_neither_padding_nor_company_changes_a_result():
+def test_neither_padding_nor_company_changes_a_decoding():
   lengths = [20, 70, 5, *range(3, 66)]  # two batches, of other shapes than each alone
   posteriors = log_posteriors(lengths, NUM_LABELS)
   scores, paths = viterbi.decode(posteriors, MODEL, [PLAIN])
@@ -160,3 +161,113 @@ def test_an_utterance_without_a_path_is_refused():
   long[4] = np.nan
   with pytest.raises(DataError, match='utterance 1: the best path scores nan'):
     viterbi.decode([long[:3], long], MODEL, [PLAIN])
+
+
+# ---- along known labels ----
+
+FIVE_LABELS = model(5)
+LENGTHS = [40, 25, 9, 61, 100]
+LABELS = [[1, 0, 0, 3, 1], [1, 4, 1], [2, 2, 2], [1, 2, 3, 4, 0, 1, 1, 1, 3, 1], [0]]
+POSTERIORS = log_posteriors(LENGTHS, 5)
+CURRENT = [np.full(length, 99, np.int32) for length in LENGTHS]
+
+
+def chain(labels):
+  return np.array([3 * label + part for label in labels for part in range(3)])
+
+
+def best(frames, labels):
+  """Score and states by hmmlearn."""
+  states = chain(labels)
+  transitions = np.diag(np.exp(FIVE_LABELS.log_stay[states]))
+  transitions += np.diag(np.exp(FIVE_LABELS.log_leave[states[:-1]]), k=1)
+  likelihoods = (frames - FIVE_LABELS.log_prior)[:, states]
+  score, path = hmmlearn_path(likelihoods, transitions, first=0, last=len(states) - 1)
+  return score, states[path]
+
+
+def test_the_path_is_hmmlearns():
+  found, kept = viterbi.realign(POSTERIORS, LABELS, CURRENT, FIVE_LABELS)
+  assert kept == []
+  for frames, labels, states in zip(POSTERIORS, LABELS, found, strict=True):
+    assert states.dtype == np.int32
+    np.testing.assert_array_equal(states, best(frames, labels)[1])
+
+
+def test_the_score_is_hmmlearns():
+  chains = np.stack([np.pad(chain(LABELS[i]), (0, 15 - 3 * len(LABELS[i]))) for i in (0, 1)])
+  frames = np.stack([POSTERIORS[0], np.pad(POSTERIORS[1], ((0, 15), (0, 0)))])
+  scores, _ = viterbi.force(frames, np.array([40, 25]), chains, np.array([15, 9]), FIVE_LABELS)
+  expected = [best(POSTERIORS[i], LABELS[i])[0] for i in (0, 1)]
+  np.testing.assert_allclose(scores, expected, rtol=1e-4)
+
+
+def test_the_labels_of_a_realignment_are_the_known_ones():
+  found, _ = viterbi.realign(POSTERIORS, LABELS, CURRENT, FIVE_LABELS)
+  for labels, states in zip(LABELS, found, strict=True):
+    assert (states[hmm.entries(states)] // 3).tolist() == labels
+
+
+def test_neither_padding_nor_company_changes_a_realignment():
+  many = 15  # more than one batch
+  found, _ = viterbi.realign(many * POSTERIORS, many * LABELS, many * CURRENT, FIVE_LABELS)
+  for utterance in (0, 2, 4):
+    one = slice(utterance, utterance + 1)
+    [alone], _ = viterbi.realign(POSTERIORS[one], LABELS[one], CURRENT[one], FIVE_LABELS)
+    for copy in range(many):
+      np.testing.assert_array_equal(found[len(LABELS) * copy + utterance], alone)
+
+
+def test_an_utterance_too_short_for_its_labels_keeps_what_it_had():
+  labels = [LABELS[0], [1, 0, 2, 1], LABELS[2], LABELS[3], LABELS[4]]
+  posteriors = [POSTERIORS[0], POSTERIORS[1][:11], *POSTERIORS[2:]]
+  current = [CURRENT[0], CURRENT[1][:11], *CURRENT[2:]]
+  found, kept = viterbi.realign(posteriors, labels, current, FIVE_LABELS)
+  assert kept == [1]
+  np.testing.assert_array_equal(found[1], current[1])
+  np.testing.assert_array_equal(found[3], best(POSTERIORS[3], LABELS[3])[1])
+
+
+def test_posteriors_that_are_not_numbers_are_refused():
+  broken = [frames.copy() for frames in POSTERIORS]
+  broken[3][30] = np.nan
+  with pytest.raises(DataError, match='utterance 3: the best path scores nan'):
+    viterbi.realign(broken, LABELS, CURRENT, FIVE_LABELS)
+
+
+# ---- batches ----
+
+
+def test_every_utterance_is_in_one_batch_that_it_fits():
+  lengths = np.random.default_rng(0).integers(1, 800, 150)
+  found = viterbi.batches_by_length(lengths)
+  assert [batch.rows for batch in found] == [64, 64, 32]
+  np.testing.assert_array_equal(
+    np.sort(np.concatenate([batch.indices for batch in found])), np.arange(150)
+  )
+  for batch in found:
+    assert len(batch.indices) <= batch.rows
+    longest = lengths[batch.indices].max()
+    assert longest <= batch.length < longest + 64 and batch.length % 64 == 0
+
+
+def test_shapes_stay_few_however_many_utterances_there_are():
+  lengths = np.random.default_rng(0).integers(90, 780, 4000)
+  assert len({(batch.rows, batch.length) for batch in viterbi.batches_by_length(lengths)}) <= 13
+
+
+def test_only_the_chosen_are_taken():
+  found = viterbi.batches_by_length([5, 300, 7, 8], np.array([0, 2, 3]))
+  assert [(batch.indices.tolist(), batch.length) for batch in found] == [([3, 2, 0], 64)]
+  assert viterbi.batches_by_length([5, 300], np.array([], int)) == []
+
+
+def test_what_is_added_is_zero():
+  arrays = [np.full((length, 2), length, np.float32) for length in (3, 9, 70)]
+  [batch] = viterbi.batches_by_length([3, 9, 70])
+  padded = batch.pad(arrays)
+  assert padded.shape == (4, 128, 2) and padded.dtype == np.float32
+  assert padded[:, :, 0].sum(axis=1).tolist() == [70 * 70, 9 * 9, 3 * 3, 0]
+  assert (padded[1, :9] == 9).all()
+  assert batch.lengths([3, 9, 70]).tolist() == [70, 9, 3, 0]
+  assert batch.pad(arrays, length=192).shape == (4, 192, 2)

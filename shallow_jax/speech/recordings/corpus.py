@@ -1,13 +1,12 @@
 """What every corpus is: utterances with their phones, in splits, each looked at once on loading."""
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping
 import dataclasses
 import itertools
 import pathlib
 from typing import Any
 
 from shallow_jax.runtime import errors
-from shallow_jax.speech import hmm
 from shallow_jax.speech.recordings import alignment_files
 from shallow_jax.speech.recordings import audio
 from shallow_jax.speech.recordings import features
@@ -18,32 +17,21 @@ SPLITS = ('train', 'validation', 'test')
 
 @dataclasses.dataclass(frozen=True)
 class Utterance:
-  """One recording and the file that has its phones.
+  """One recording and the file that has its phones."""
 
-  Attributes:
-    name: unique in the corpus, lower case: falk0_sx186.
-    speaker: falk0.
-    sentence: what is said; the same for all who say it: sx186.
-    audio: the recording.
-    alignment: a file that `alignment_files` reads.
-  """
-
-  name: str
-  speaker: str
-  sentence: str
+  name: str  # unique in the corpus, lower case: falk0_sx186
+  speaker: str  # falk0
+  sentence: str  # what is said; the same for all who say it: sx186
   audio: pathlib.Path
-  alignment: pathlib.Path
+  alignment: pathlib.Path  # as `alignment_files` reads it
 
 
 @dataclasses.dataclass(frozen=True)
 class Corpus:
   """Utterances sorted by name in SPLITS, 'validation' being the dev set.
 
-  Attributes:
-    splits: by name.
-    phones: the labels of the alignments.
-    notes: `skipped`, a line on each file that was; `shared_sentences`, by pair of splits; and what
-      the reader adds.
+  The notes are `skipped`, a line on each file that was; `shared_sentences`, how many two splits
+  have in common: {'train/validation': 0, ...}; and what the reader adds.
   """
 
   splits: dict[str, tuple[Utterance, ...]]
@@ -74,10 +62,10 @@ def segments(utterance: Utterance, phone_map: phones.PhoneMap) -> list[alignment
   """
   num_samples = audio.num_samples(utterance.audio)
   num_frames = features.frames(num_samples)
-  if num_frames < hmm.STATES_PER_LABEL:
+  if num_frames < phones.STATES_PER_LABEL:
     raise errors.DataError(
       f'{utterance.audio}: {num_samples} samples, {num_frames} frames; expected '
-      f'{hmm.STATES_PER_LABEL} frames or more, one for each state of a phone'
+      f'{phones.STATES_PER_LABEL} frames or more, one for each state of a phone'
     )
   found = alignment_files.read(utterance.alignment, num_samples, utterance.audio.stem)
   for segment in found:
@@ -87,13 +75,6 @@ def segments(utterance: Utterance, phone_map: phones.PhoneMap) -> list[alignment
         f'of the {len(phone_map.labels)} labels of the phone map'
       )
   return found
-
-
-def transcription(
-  found: Iterable[alignment_files.Segment], phone_map: phones.PhoneMap
-) -> list[int]:
-  """Return the indices of the segments' labels."""
-  return [phone_map.index[segment.phone] for segment in found]
 
 
 def build(
@@ -141,8 +122,12 @@ def _corpus(
   if empty:
     reasons = f'; skipped {len(skipped)}, as {next(iter(skipped.values()))}' if skipped else ''
     raise errors.DataError(f'no utterance for {", ".join(empty)}{reasons}')
-  found = {'skipped': dict(skipped), 'shared_sentences': shared_sentences(splits)}
-  return Corpus(splits, phone_map, {**notes, **found})
+  spoken = {name: {row.sentence for row in rows} for name, rows in splits.items()}
+  shared = {
+    f'{one}/{other}': len(spoken[one] & spoken[other])
+    for one, other in itertools.combinations(spoken, 2)
+  }
+  return Corpus(splits, phone_map, {**notes, 'skipped': dict(skipped), 'shared_sentences': shared})
 
 
 def _is_good(utterance: Utterance, phone_map: phones.PhoneMap, skipped: Skipped) -> bool:
@@ -152,12 +137,3 @@ def _is_good(utterance: Utterance, phone_map: phones.PhoneMap, skipped: Skipped)
     skipped.refuse(utterance.audio, str(error))
     return False
   return True
-
-
-def shared_sentences(splits: Mapping[str, Sequence[Utterance]]) -> dict[str, int]:
-  """Return how many sentences two splits have in common: {'train/validation': 0, ...}."""
-  spoken = {name: {row.sentence for row in rows} for name, rows in splits.items()}
-  return {
-    f'{one}/{other}': len(spoken[one] & spoken[other])
-    for one, other in itertools.combinations(spoken, 2)
-  }

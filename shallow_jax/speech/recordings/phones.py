@@ -20,6 +20,7 @@ CLASSES = tuple(
   y z""".split()
 )
 SILENCE = 'sil'  # the class; also the label of what a TextGrid leaves empty
+STATES_PER_LABEL = 3  # state s of label l has index STATES_PER_LABEL * l + s
 DELETED = '-'
 BUILT_IN = ('timit', 'cmu_arctic', 'arpabet')
 
@@ -29,8 +30,8 @@ class PhoneMap:
   """A corpus's labels and their classes.
 
   Attributes:
-    labels: what the alignments say and the network tells apart, each with three states: state s of
-      label l has index 3 l + s. TIMIT has 61, so 183 states.
+    labels: what the alignments say and the network tells apart, each with STATES_PER_LABEL states.
+      TIMIT has 61, so 183 states.
     scored: the class in CLASSES of each label; None is deleted before scoring, as TIMIT's q.
   """
 
@@ -43,34 +44,24 @@ class PhoneMap:
     return {label: i for i, label in enumerate(self.labels)}
 
 
-def timit() -> PhoneMap:
-  """Return TIMIT's 61 labels and their 39 classes; q is deleted."""
-  return load('timit')
-
-
 def load(name: str | os.PathLike[str]) -> PhoneMap:
-  """Return the map of ours that `name` names (one of BUILT_IN), or the one in the file `name`."""
-  if name in BUILT_IN:
-    file = importlib.resources.files('shallow_jax.speech.recordings') / 'phone_maps' / f'{name}.map'
-    return _parse(f'{name}.map', file.read_text('utf-8'))
-  return read(name)
-
-
-def read(path: str | os.PathLike[str]) -> PhoneMap:
-  """Return the map in a file.
+  """Return the map of ours that `name` names (one of BUILT_IN), or the one in the file `name`.
 
   Raises:
     DataError: naming the file and the line where it is wrong.
   """
+  if name in BUILT_IN:
+    file = importlib.resources.files('shallow_jax.speech.recordings') / 'phone_maps' / f'{name}.map'
+    return _parse(f'{name}.map', file.read_text('utf-8'))
   try:
-    text = pathlib.Path(path).read_text('utf-8-sig')
+    text = pathlib.Path(name).read_text('utf-8-sig')
   except OSError as error:
     raise errors.DataError(
-      f'{path}: {error.strerror}, expected a phone map: a file or one of {", ".join(BUILT_IN)}'
+      f'{name}: {error.strerror}, expected a phone map: a file or one of {", ".join(BUILT_IN)}'
     ) from error
   except UnicodeDecodeError as error:
-    raise errors.DataError(f'{path}: not UTF-8 text, expected a phone map') from error
-  return _parse(str(path), text)
+    raise errors.DataError(f'{name}: not UTF-8 text, expected a phone map') from error
+  return _parse(str(name), text)
 
 
 def _parse(where: str, text: str) -> PhoneMap:

@@ -34,20 +34,12 @@ _MOST_NAMED = 7  # in a message
 
 @dataclasses.dataclass(frozen=True)
 class Recording:
-  """An utterance but for its alignment. The names are in lower case.
+  """An utterance but for its alignment. The names are in lower case."""
 
-  Attributes:
-    name: `speaker_sentence`.
-    folder: of its folders, from the root on, the one that has a line; '': none.
-    speaker: a folder's name.
-    sentence: the file's name without suffix.
-    audio: the file.
-  """
-
-  name: str
-  folder: str
-  speaker: str
-  sentence: str
+  name: str  # `speaker_sentence`
+  folder: str  # of its folders, from the root on, the one that has a line; '': none
+  speaker: str  # a folder's name
+  sentence: str  # the file's name without suffix
   audio: pathlib.Path
 
 
@@ -62,16 +54,13 @@ class _Line:
 
 @dataclasses.dataclass(frozen=True)
 class SplitFile:
-  """A split file's lines.
+  """A split file's lines without the comments.
 
-  Attributes:
-    name: for messages.
-    lines: without the comments.
-    is_built_in: it is ours: all speakers that are used have a line, by folder or name, and lines
-      for those that are not there are passed over.
+  Of one that is built in, all speakers that are used have a line, by folder or name, and lines for
+  those that are not there are passed over.
   """
 
-  name: str
+  name: str  # for messages
   lines: tuple[_Line, ...]
   is_built_in: bool
 
@@ -99,9 +88,7 @@ def load(name: str | os.PathLike[str]) -> SplitFile:
 def folders(split_file: SplitFile, there: Set[str]) -> dict[str, str]:
   """The split of each folder that has a line.
 
-  Args:
-    split_file: as `load` gives it.
-    there: the folders from the root on, as `LibriSpeech/dev-clean`, in lower case.
+  Those `there` are from the root on, as `LibriSpeech/dev-clean`, in lower case.
 
   Raises:
     DataError: there is no such folder, or lines contradict each other.
@@ -121,12 +108,7 @@ def folders(split_file: SplitFile, there: Set[str]) -> dict[str, str]:
 def splits(
   split_file: SplitFile, recordings: Sequence[Recording], of_folder: Mapping[str, str]
 ) -> dict[str, str]:
-  """The split of each utterance that has one, by its name.
-
-  Args:
-    split_file: as `load` gives it.
-    recordings: all there are.
-    of_folder: what `folders` gives.
+  """The split of each utterance that has one, by its name; `of_folder` is what `folders` gives.
 
   Raises:
     DataError: a line fits nothing, lines contradict each other, or a split is empty.

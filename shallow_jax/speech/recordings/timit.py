@@ -1,8 +1,8 @@
-"""Readers of corpora: TIMIT as the LDC ships it, and the 16 of its speakers that are free.
+"""TIMIT as the LDC ships it, and the 16 of its speakers that are free.
 
-`folder` reads any other. TIMIT's protocol: Halberstadt (1998), "Heterogeneous acoustic measurements
-and multiple classifiers for speech recognition", whose dev set is the field's: train without the
-two sentences that all speakers say (SA), 50 dev and 24 core test speakers.
+The protocol: Halberstadt (1998), "Heterogeneous acoustic measurements and multiple classifiers for
+speech recognition", whose dev set is the field's: train without the two sentences that all speakers
+say (SA), 50 dev and 24 core test speakers.
 """
 
 from collections.abc import Iterable
@@ -12,15 +12,8 @@ import pathlib
 import re
 
 from shallow_jax.runtime import errors
-from shallow_jax.speech.recordings import alignment_files
 from shallow_jax.speech.recordings import corpus as corpus_lib
-from shallow_jax.speech.recordings import folder as folder_corpus
 from shallow_jax.speech.recordings import phones
-
-Segment = alignment_files.Segment
-Utterance = corpus_lib.Utterance
-Corpus = corpus_lib.Corpus
-folder = folder_corpus.folder
 
 NUM_ROTATIONS = 8  # of the sample: one for each dialect region
 
@@ -41,7 +34,7 @@ Without a licence: CMU ARCTIC, http://festvox.org/cmu_arctic/, is free and has p
 it as a folder with the phone map cmu_arctic."""
 
 
-def timit(data_dir: str | os.PathLike[str], *, skip_bad: bool = False) -> Corpus:
+def timit(data_dir: str | os.PathLike[str], *, skip_bad: bool = False) -> corpus_lib.Corpus:
   """Return TIMIT: 3,696 utterances of 462 speakers, 400 of 50, 192 of 24.
 
   Args:
@@ -70,12 +63,12 @@ def timit(data_dir: str | os.PathLike[str], *, skip_bad: bool = False) -> Corpus
     ]
     for split, (part, _) in _PARTS.items()
   }
-  return corpus_lib.build(splits, phones.timit(), skipped, {'source': f'TIMIT in {data_dir}'})
+  return corpus_lib.build(splits, phones.load('timit'), skipped, {'source': f'TIMIT in {data_dir}'})
 
 
 def sample(
   data_dir: str | os.PathLike[str], rotation: int = 0, *, skip_bad: bool = False
-) -> Corpus:
+) -> corpus_lib.Corpus:
   """Return the free sample of TIMIT: 12 speakers to train, 2 to validate, 2 to test.
 
   A woman and a man of each of 8 dialect regions. Rotation r tests the woman of region r + 1 and the
@@ -83,10 +76,8 @@ def sample(
   rotations each speaker is tested once, and every region stays in train. No two speakers share a
   sentence, SA1 and SA2 aside.
 
-  Args:
-    data_dir: the folder that holds dr1-fvmh0 and 15 more, or TRAIN with DR1/FVMH0 and so on.
-    rotation: 0 to 7.
-    skip_bad: as in `timit`.
+  `data_dir` holds dr1-fvmh0 and 15 more, or TRAIN with DR1/FVMH0 and so on; `skip_bad` is as in
+  `timit`.
 
   Raises:
     DataError: a speaker is missing, a file is bad, or there is no such rotation.
@@ -119,7 +110,7 @@ def sample(
     for split in keys
   }
   notes = {'source': f'the 16-speaker sample of TIMIT in {data_dir}', 'rotation': rotation}
-  return corpus_lib.build(splits, phones.timit(), skipped, notes)
+  return corpus_lib.build(splits, phones.load('timit'), skipped, notes)
 
 
 def _timit_parts(data_dir: pathlib.Path) -> dict[str, pathlib.Path]:
@@ -155,7 +146,7 @@ def _listed(file: str) -> list[str]:
 
 def _utterances(
   speaker: str, place: pathlib.Path, skipped: corpus_lib.Skipped
-) -> Iterable[Utterance]:
+) -> Iterable[corpus_lib.Utterance]:
   """A speaker's utterances without SA1 and SA2."""
   files: dict[str, dict[str, pathlib.Path]] = {}
   for path in sorted(place.iterdir()):
@@ -169,7 +160,7 @@ def _utterances(
     alignment = by_suffix.get('.phn')
     if recordings and alignment:
       name = f'{speaker}_{sentence}'
-      found.append(Utterance(name, speaker, sentence, recordings[0], alignment))
+      found.append(corpus_lib.Utterance(name, speaker, sentence, recordings[0], alignment))
     else:
       (there,) = list(by_suffix.values())[:1]
       skipped.refuse(there, f'{there}: no .{"PHN" if recordings else "WAV"} beside it')

@@ -18,7 +18,7 @@ def written(tmp_path, text):
 
 
 def test_timit_has_61_labels_39_classes_and_deletes_q_alone():
-  timit = phones.timit()
+  timit = phones.load('timit')
   assert len(timit.labels) == len(set(timit.labels)) == 61
   assert {c for c in timit.scored.values() if c} == set(phones.CLASSES)
   assert len(phones.CLASSES) == 39
@@ -27,7 +27,7 @@ def test_timit_has_61_labels_39_classes_and_deletes_q_alone():
 
 
 def test_timits_folds_are_those_of_lee_and_hon():
-  scored = phones.timit().scored
+  scored = phones.load('timit').scored
   groups = {c: {label for label in scored if scored[label] == c} for c in phones.CLASSES}
   folded = {c: labels for c, labels in groups.items() if labels != {c}}
   assert folded == {
@@ -50,8 +50,8 @@ def test_timits_folds_are_those_of_lee_and_hon():
 def test_timits_map_is_kaldis():
   rows = [line.split() for line in KALDIS_MAP.read_text().splitlines()]
   expected = {row[0]: row[2] if len(row) == 3 else None for row in rows}
-  assert phones.timit().scored == expected
-  assert phones.timit().labels == tuple(expected)
+  assert phones.load('timit').scored == expected
+  assert phones.load('timit').labels == tuple(expected)
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_timits_map_is_kaldis():
 )
 def test_the_other_maps_lead_to_the_same_classes(name, num_labels, silent, absent, deleted):
   found = phones.load(name)
-  timit = phones.timit().scored
+  timit = phones.load('timit').scored
   assert len(found.labels) == num_labels
   assert set(phones.CLASSES) - set(found.scored.values()) == absent
   assert {label for label, c in found.scored.items() if c == 'sil'} == silent
@@ -95,7 +95,7 @@ def test_a_users_map_keeps_its_order(tmp_path):
 def test_a_line_that_is_wrong_is_named(tmp_path, text, message):
   path = written(tmp_path, text)
   with pytest.raises(errors.DataError, match=f'^{re.escape(str(path))}.*{re.escape(message)}'):
-    phones.read(path)
+    phones.load(path)
 
 
 def test_a_map_that_is_not_there_is_named(tmp_path):

@@ -1,4 +1,4 @@
-"""Corpora: TIMIT's tree, its free sample, and folders of anything else with aligned phones."""
+"""TIMIT's tree, and its free sample."""
 
 import os
 import pathlib
@@ -12,6 +12,7 @@ import pytest
 import soundfile
 
 from shallow_jax.runtime import errors
+from shallow_jax.speech.recordings import alignment_files
 from shallow_jax.speech.recordings import audio
 from shallow_jax.speech.recordings import corpus as corpus_lib
 from shallow_jax.speech.recordings import phones
@@ -76,7 +77,7 @@ def test_timit_has_3696_400_and_192_utterances(upper_corpus):
     'validation': 50,
     'test': 24,
   }
-  assert upper_corpus.phones == phones.timit()
+  assert upper_corpus.phones == phones.load('timit')
   assert upper_corpus.notes['skipped'] == {}
 
 
@@ -94,7 +95,7 @@ def test_an_utterance_has_a_name_and_its_files(upper, upper_corpus):
   assert len(rows) == 3696 + 400 + 192
   row = rows['mdab0_sx49']
   place = next((upper / 'TEST').glob('DR?/MDAB0'))
-  assert row == timit.Utterance(
+  assert row == corpus_lib.Utterance(
     'mdab0_sx49', 'mdab0', 'sx49', place / 'SX49.WAV', place / 'SX49.PHN'
   )
   assert not {row.sentence for row in rows.values()} & {'sa1', 'sa2'}
@@ -126,13 +127,9 @@ def test_what_is_said_are_segments_over_all_samples(upper_corpus):
   found = corpus_lib.segments(row, upper_corpus.phones)
   length = audio.num_samples(row.audio)
   assert found == [
-    timit.Segment(0, 200, 'h#'),
-    timit.Segment(200, 600, 'ih'),
-    timit.Segment(600, length, 'h#'),
-  ]
-  labels = phones.timit().labels
-  assert corpus_lib.transcription(found, upper_corpus.phones) == [
-    labels.index(phone) for phone in ('h#', 'ih', 'h#')
+    alignment_files.Segment(0, 200, 'h#'),
+    alignment_files.Segment(200, 600, 'ih'),
+    alignment_files.Segment(600, length, 'h#'),
   ]
 
 
@@ -179,23 +176,6 @@ def test_bad_files_are_named_or_skipped_and_counted(lower):
     str(sentence.with_suffix('.phn')): f'{sentence.with_suffix(".phn")}: no .WAV beside it',
     str(second): f'{second} holds 7 sentences besides SA, expected 8',
   }
-
-
-@pytest.mark.parametrize(('num_samples', 'num_frames'), [(719, 2), (400, 1)])
-def test_an_utterance_needs_a_frame_for_each_state_of_a_phone(tmp_path, num_samples, num_frames):
-  folder = write_arctic(tmp_path / 'arctic')
-  short = folder / 'cmu_us_bdl_arctic' / 'wav' / 'arctic_a0001.wav'
-  label = folder / 'cmu_us_bdl_arctic' / 'lab' / 'arctic_a0001.lab'
-  label.write_text('#\n0.025 125 pau\n')
-  split, cmu_arctic = write_split(tmp_path, *DISJOINT), phones.load('cmu_arctic')
-  short.write_bytes(timit_tree.riff(timit_tree.samples(720)))
-  assert counts(timit.folder(folder, cmu_arctic, split))['train'] == 2
-  short.write_bytes(timit_tree.riff(timit_tree.samples(num_samples)))
-  line = f'{short}: {num_samples} samples, {num_frames} frames; expected 3 frames or more'
-  refuse(line, timit.folder, folder, cmu_arctic, split)
-  found = timit.folder(folder, cmu_arctic, split, skip_bad=True)
-  assert counts(found)['train'] == 1
-  assert list(found.notes['skipped']) == [str(short)]
 
 
 def test_without_timit_it_says_what_that_is_and_what_is_free(tmp_path):
@@ -273,191 +253,8 @@ def test_the_real_sample_is_read_whole(tmp_path):
   assert found.notes['shared_sentences'] == ABSENT
   said = [corpus_lib.segments(row, found.phones) for row in found.splits['train']]
   assert sum(map(len, said)) == 3742
-  assert {segment.phone for row in said for segment in row} == set(phones.timit().labels)
+  assert {segment.phone for row in said for segment in row} == set(phones.load('timit').labels)
   lengths = {path: audio.num_samples(path) for path in tmp_path.rglob('*.wav')}
   assert sum(1 + (length - 400) // 160 for length in lengths.values()) == 48_695
   row = found.splits['test'][0]
   np.testing.assert_array_equal(audio.read(row.audio), soundfile.read(row.audio, dtype='int16')[0])
-
-
-# ---- folders ----
-
-
-def write_arctic(folder, voices=('bdl', 'slt', 'rms'), sentences=4):
-  for voice in voices:
-    for kind in ('wav', 'lab'):
-      (folder / f'cmu_us_{voice}_arctic' / kind).mkdir(parents=True)
-    for i in range(sentences):
-      stem = f'arctic_a000{i + 1}'
-      place = folder / f'cmu_us_{voice}_arctic'
-      (place / 'wav' / f'{stem}.wav').write_bytes(timit_tree.riff(timit_tree.samples(1600)))
-      (place / 'lab' / f'{stem}.lab').write_text('#\n0.05 125 pau\n0.0975 125 ax\n')
-  return folder
-
-
-def write_split(folder, *lines):
-  path = folder / 'split.txt'
-  path.write_text(''.join(f'{line}\n' for line in lines))
-  return path
-
-
-DISJOINT = (
-  '# speakers and sentences',
-  'cmu_us_bdl_arctic train',
-  'cmu_us_slt_arctic validation',
-  'CMU_US_RMS_arctic test',
-  'arctic_a0001 train',
-  'arctic_a0002 train',
-  'arctic_a0003 validation',
-  'arctic_a0004 test',
-)
-
-
-def names(found):
-  return {name: [row.name for row in rows] for name, rows in found.splits.items()}
-
-
-def test_arctic_is_split_by_speaker_and_sentence(tmp_path):
-  folder = write_arctic(tmp_path / 'arctic')
-  found = timit.folder(folder, phones.load('cmu_arctic'), write_split(tmp_path, *DISJOINT))
-  assert names(found) == {
-    'train': ['cmu_us_bdl_arctic_arctic_a0001', 'cmu_us_bdl_arctic_arctic_a0002'],
-    'validation': ['cmu_us_slt_arctic_arctic_a0003'],
-    'test': ['cmu_us_rms_arctic_arctic_a0004'],
-  }
-  assert found.notes['left_out'] == 8
-  assert found.notes['shared_sentences'] == ABSENT
-  row = found.splits['test'][0]
-  assert row.alignment == folder / 'cmu_us_rms_arctic' / 'lab' / 'arctic_a0004.lab'
-  assert corpus_lib.segments(row, found.phones) == [
-    timit.Segment(0, 800, 'pau'),
-    timit.Segment(800, 1600, 'ax'),
-  ]
-
-
-def test_an_utterances_own_line_counts_more(tmp_path):
-  folder = write_arctic(tmp_path / 'arctic')
-  lines = ('cmu_us_slt_arctic_arctic_a0001 test', 'cmu_us_rms_arctic_arctic_a0004 -')
-  split = write_split(tmp_path, *DISJOINT, *lines)
-  found = timit.folder(folder, phones.load('cmu_arctic'), split)
-  assert names(found)['test'] == ['cmu_us_slt_arctic_arctic_a0001']
-  assert found.notes['shared_sentences'] == {**ABSENT, 'train/test': 1}
-
-
-def test_a_star_stands_for_anything(tmp_path):
-  folder = write_arctic(tmp_path / 'arctic')
-  lines = ('*_bdl_* train', '*_slt_* validation', '*_rms_* test', '*_a0004 -')
-  found = timit.folder(folder, phones.load('cmu_arctic'), write_split(tmp_path, *lines))
-  assert counts(found) == {'train': 3, 'validation': 3, 'test': 3}
-  assert found.notes['shared_sentences'] == dict.fromkeys(ABSENT, 3)
-
-
-TEXTGRID = """\
-File type = "ooTextFile"
-Object class = "TextGrid"
-0 0.1 <exists> 1
-"IntervalTier" "phones" 0 0.1 3
-0 0.03 ""
-0.03 0.06 "AH0"
-0.06 0.1 "T"
-"""
-
-
-def write_librispeech(folder):
-  """Three speakers of two recordings, and the aligner's files in a folder of their own."""
-  for speaker in ('84', '174', '1272'):
-    place = folder / 'dev-clean' / speaker / '123'
-    place.mkdir(parents=True)
-    phones_place = folder / 'alignments' / speaker / '123'
-    phones_place.mkdir(parents=True)
-    for i in range(2):
-      stem = f'{speaker}-123-000{i}'
-      soundfile.write(place / f'{stem}.flac', timit_tree.samples(1600), 16_000)
-      (phones_place / f'{stem}.TextGrid').write_text(TEXTGRID)
-  return folder / 'dev-clean', folder / 'alignments'
-
-
-def test_librispeech_is_read_with_alignments_beside_it(tmp_path):
-  folder, alignments = write_librispeech(tmp_path)
-  split = write_split(tmp_path, '84 train', '174 validation', '1272 test')
-  arpabet = phones.load('arpabet')
-  found = timit.folder(folder, arpabet, split, alignment_dir=alignments)
-  assert counts(found) == {'train': 2, 'validation': 2, 'test': 2}
-  row = found.splits['train'][1]
-  assert (row.name, row.speaker, row.sentence) == ('84_84-123-0001', '84', '84-123-0001')
-  assert [segment.phone for segment in corpus_lib.segments(row, arpabet)] == ['sil', 'AH', 'T']
-
-  missing = alignments / '84' / '123' / '84-123-0001.TextGrid'
-  missing.unlink()
-  line = f'{row.audio}: no alignment in {alignments}, expected the same path with one of .phn'
-  refuse(line, timit.folder, folder, arpabet, split, alignment_dir=alignments)
-  found = timit.folder(folder, arpabet, split, alignment_dir=alignments, skip_bad=True)
-  assert counts(found) == {'train': 1, 'validation': 2, 'test': 2}
-  assert list(found.notes['skipped']) == [str(row.audio)]
-
-
-def test_one_mlf_may_hold_all_alignments(tmp_path):
-  folder, _ = write_librispeech(tmp_path)
-  mlf = tmp_path / 'all.mlf'
-  entries = (f'"*/{path.stem}.lab"\n0 1000000 sil\n.\n' for path in folder.rglob('*.flac'))
-  mlf.write_text('#!MLF!#\n' + ''.join(entries))
-  split = write_split(tmp_path, '84 train', '174 validation', '1272 test')
-  found = timit.folder(folder, phones.load('arpabet'), split, alignment_dir=mlf)
-  assert counts(found) == {'train': 2, 'validation': 2, 'test': 2}
-
-
-@pytest.mark.parametrize(
-  ('lines', 'message'),
-  [
-    (
-      ('cmu_us_bdl_arctic',),
-      "line 1: 'cmu_us_bdl_arctic', expected 'name split', the split one of",
-    ),
-    (('', 'cmu_us_bdl_arctic dev'), "line 2: 'cmu_us_bdl_arctic dev', expected 'name split'"),
-    (('bdl train',), "line 1: 'bdl' is no speaker, sentence or utterance there"),
-    (('x* train',), "line 1: 'x*' is no speaker, sentence or utterance there"),
-    (
-      ('cmu_us_bdl_arctic train', 'cmu* test'),
-      'line 2: cmu_us_bdl_arctic is test, but train by a line above',
-    ),
-    (
-      ('cmu_us_bdl_arctic train', 'cmu_us_slt_arctic validation', 'arctic_* train'),
-      'split.txt: no recording for validation, expected some that fit cmu_us_slt_arctic; the '
-      'speakers there are cmu_us_bdl_arctic, cmu_us_rms_arctic, cmu_us_slt_arctic',
-    ),
-    (
-      ('cmu_us_bdl_arctic train',),
-      'split.txt: no recording for validation, expected a line for it; the speakers there are cmu_',
-    ),
-    (('dev-clean/ train',), "line 1: 'dev-clean/' is no folder of recordings there"),
-  ],
-)
-def test_a_split_file_that_is_wrong_is_named(tmp_path, lines, message):
-  folder = write_arctic(tmp_path / 'arctic')
-  split = write_split(tmp_path, *lines)
-  refuse(message, timit.folder, folder, phones.load('cmu_arctic'), split)
-
-
-def test_a_split_that_is_all_skipped_says_why(tmp_path):
-  folder = write_arctic(tmp_path / 'arctic')
-  for path in folder.glob('*slt*/lab/*'):
-    path.write_text('#\n0.1 125 brth\n')
-  split = write_split(tmp_path, *DISJOINT)
-  refuse(
-    'no utterance for validation; skipped 1, as ',
-    timit.folder,
-    folder,
-    phones.load('cmu_arctic'),
-    split,
-    skip_bad=True,
-  )
-
-
-def test_folders_that_cannot_be_read_are_named(tmp_path):
-  cmu_arctic = phones.load('cmu_arctic')
-  split = write_split(tmp_path, *DISJOINT)
-  refuse('holds no recording, expected .wav', timit.folder, tmp_path / 'none', cmu_arctic, split)
-  folder = write_arctic(tmp_path / 'arctic')
-  refuse('none.txt: ', timit.folder, folder, cmu_arctic, tmp_path / 'none.txt')
-  soundfile.write(folder / 'cmu_us_bdl_arctic' / 'arctic_a0001.flac', np.zeros(800), 16_000)
-  refuse('both are utterance cmu_us_bdl_arctic_a', timit.folder, folder, cmu_arctic, split)

@@ -1,9 +1,11 @@
+#!/usr/bin/env python3
 """Reports that ship with the configs: configs/results/<config>/, and the pages filled from them.
 
-configs/README.md has a table for each; the pages claims.md and inconsistencies.md there have single
-figures in their text.
+  python launch/publish.py WORKDIR CONFIG
+  python launch/publish.py runs/digits digits
 
-python -m shallow_jax.publish runs/digits digits
+configs/README.md has a table for each; the pages claims.md and inconsistencies.md there have single
+values in their text.
 """
 
 import argparse
@@ -13,19 +15,19 @@ import re
 import sys
 from typing import Any
 
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # a checkout need not be installed
+
 from shallow_jax.report import comparison
 from shallow_jax.report import page
 from shallow_jax.report import tables
-from shallow_jax.report.figures import style
+from shallow_jax.report import texts
 from shallow_jax.runtime import storage
 
 CONFIGS = pathlib.Path(__file__).parents[1] / 'configs'
 PAGES = ('claims.md', 'inconsistencies.md')
 BEGIN, END = '<!-- results:begin -->', '<!-- results:end -->'
-FIGURE = re.compile(r'(<!-- ours:([\w-]+)/([\w-]+) ([^>]+?) -->)(.*?)(<!-- end -->)', re.DOTALL)
+VALUE = re.compile(r'(<!-- ours:([\w-]+)/([\w-]+) ([^>]+?) -->)(.*?)(<!-- end -->)', re.DOTALL)
 NOT_RUN = 'not run here yet'
-
-Entry = Mapping[str, Any]
 
 
 class PublishError(RuntimeError):
@@ -57,7 +59,7 @@ def publish(workdir: pathlib.Path, name: str, configs: pathlib.Path = CONFIGS) -
 
 
 def pages_of(configs: pathlib.Path = CONFIGS) -> list[pathlib.Path]:
-  """The pages of <configs> with figures in their text."""
+  """The pages of <configs> with values in their text."""
   return [configs / name for name in PAGES if (configs / name).exists()]
 
 
@@ -68,9 +70,9 @@ def published(configs: pathlib.Path = CONFIGS) -> dict[str, Any]:
 
 
 def filled(text: str, results: Mapping[str, Mapping[str, Any]]) -> str:
-  """A page's text with each of its figures as published now.
+  """A page's text with each of its values as published now.
 
-  A figure stands in `<!-- ours:CONFIG/NETWORK WHAT -->here<!-- end -->`. WHAT: `error`, `weights`,
+  A value stands in `<!-- ours:CONFIG/NETWORK WHAT -->here<!-- end -->`. WHAT: `error`, `weights`,
   `hidden_units`, `times_teacher`, `against_paper`, or `nearer A B`, two errors in per cent.
 
   Args:
@@ -78,26 +80,26 @@ def filled(text: str, results: Mapping[str, Mapping[str, Any]]) -> str:
     results: the published ones by config; what is not among them is `not run here yet`.
 
   Raises:
-    PublishError: a figure of another name.
+    PublishError: a value of another name.
   """
-  return FIGURE.sub(lambda match: f'{match[1]}{_figure(match, results)}{match[6]}', text)
+  return VALUE.sub(lambda match: f'{match[1]}{_value(match, results)}{match[6]}', text)
 
 
-def _figure(match: re.Match[str], results: Mapping[str, Mapping[str, Any]]) -> str:
+def _value(match: re.Match[str], results: Mapping[str, Mapping[str, Any]]) -> str:
   _, config, network, what, _, _ = match.groups()
   name, *arguments = what.split()
-  if name not in _FIGURES:
-    raise PublishError(f'{match[1]}: unknown {what!r}; expected one of {", ".join(_FIGURES)}')
+  if name not in _VALUES:
+    raise PublishError(f'{match[1]}: unknown {what!r}; expected one of {", ".join(_VALUES)}')
   found = results.get(config, {'networks': {}})
   if network not in found['networks']:
     return NOT_RUN
-  return _FIGURES[name](found, network, *arguments)
+  return _VALUES[name](found, network, *arguments)
 
 
 def _error(results: Mapping[str, Any], name: str) -> str:
   entry = results['networks'][name]
-  seeds = tables.seeds_text(entry)
-  return f'{tables.error_text(entry)} % ({seeds} {"seed" if seeds == "1" else "seeds"})'
+  seeds = texts.seeds_text(entry)
+  return f'{texts.error_text(entry)} % ({seeds} {"seed" if seeds == "1" else "seeds"})'
 
 
 def _nearer(results: Mapping[str, Any], name: str, first: str, second: str) -> str:
@@ -108,15 +110,15 @@ def _nearer(results: Mapping[str, Any], name: str, first: str, second: str) -> s
   return f'nearer to {near} than to {far}'
 
 
-_FIGURES: dict[str, Callable[..., str]] = {
+_VALUES: dict[str, Callable[..., str]] = {
   'error': _error,
-  'weights': lambda results, name: style.short_count(
+  'weights': lambda results, name: texts.short_count(
     results['networks'][name]['parameters']['weights']
   ),
-  'hidden_units': lambda results, name: style.short_count(
+  'hidden_units': lambda results, name: texts.short_count(
     results['networks'][name]['hidden_units']
   ),
-  'times_teacher': lambda results, name: tables.times_teacher(results, name),
+  'times_teacher': tables.times_teacher,
   'against_paper': lambda results, name: _against_paper(results['networks'][name]),
   'nearer': _nearer,
 }
@@ -128,50 +130,41 @@ def published_tables(results: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _section(config: str, results: Mapping[str, Any]) -> str:
-  """A config's title, where its figures come from, and its rows."""
-  heads = ('network', 'architecture', 'paper %', 'measured % (seeds)', 'verdict')
-  rows = [_published_row(results, name) for name in results['order']]
+  """A config's title, where its values come from, and its rows."""
+  entries = {name: results['networks'][name] for name in results['order']}
+  origins = [
+    f'- `{texts.command_text(found["command"])}` on {found["device"]}, {found["date"]}'
+    for found in (entry['provenance'] for entry in entries.values())
+  ]
+  rows = [
+    {
+      'network': name,
+      'architecture': entry['architecture'],
+      'paper %': texts.paper_text(entry),
+      'measured % (seeds)': f'{texts.error_text(entry)} ({texts.seeds_text(entry)})',
+      'verdict': verdict(results, name),
+    }
+    for name, entry in entries.items()
+  ]
   lines = [
     f'### {config}',
     f'{results["experiment"]}. {results["note"]}'.strip(),
-    '\n'.join(_origins(results)),
-    tables.without_empty_columns(heads, rows),
+    '\n'.join(dict.fromkeys(origins)),  # once for all the networks that share them
+    tables.table(rows, drop_empty=True),
     f'Figures and all numbers: [results/{config}](results/{config}).',
   ]
   return '\n\n'.join(lines)
 
 
-def _origins(results: Mapping[str, Any]) -> list[str]:
-  """Command, device and date, once for all the networks that share them."""
-  found = [results['networks'][name]['provenance'] for name in results['order']]
-  return list(
-    dict.fromkeys(
-      f'- `{tables.command_text(each["command"])}` on {each["device"]}, {each["date"]}'
-      for each in found
-    )
-  )
-
-
-def _published_row(results: Mapping[str, Any], name: str) -> list[str]:
-  entry = results['networks'][name]
-  return [
-    name,
-    entry['architecture'],
-    tables.paper_text(entry),
-    f'{tables.error_text(entry)} ({tables.seeds_text(entry)})',
-    verdict(results, name),
-  ]
-
-
 def verdict(results: Mapping[str, Any], name: str) -> str:
-  """How a network stands to the paper's figure, and to the best net on labels."""
+  """How a network stands to the paper's value, and to the best net on labels."""
   entry, best = results['networks'][name], results['roles']['best_on_labels']
-  parts = [_against_paper(entry), tables.flags_text(entry)]
+  parts = [_against_paper(entry), texts.flags_text(entry)]
   found = results['comparison'].get(name, {'role': ''})
   if best in results['comparison'] and name == results['roles']['headline']:
     parts.append(_against_best(results['comparison'][best], best))
   elif found['role'] == 'control' and found['own_gap_closed'] is not None:
-    share = tables.per_cent(found['own_gap_closed'])
+    share = texts.per_cent(found['own_gap_closed'])
     parts.append(f'{share} of the way from {best} to {results["roles"]["teacher"]}')
   return '; '.join(part for part in parts if part) or '–'
 
@@ -180,11 +173,11 @@ def _against_best(found: Mapping[str, Any], best: str) -> str:
   sign = 'below' if found['difference'] > 0 else 'above'
   parts = [f'{abs(found["difference"]):.2f} points {sign} {best}{page.significance(found)}']
   if (found['gap_closed'] or 0) > 0:
-    parts.append(f'{tables.per_cent(found["gap_closed"])} of its gap to the teacher closed')
+    parts.append(f'{texts.per_cent(found["gap_closed"])} of its gap to the teacher closed')
   return '; '.join(parts)
 
 
-def _against_paper(entry: Entry) -> str:
+def _against_paper(entry: comparison.Entry) -> str:
   error, paper = comparison.test_error(entry), entry['paper']
   if paper is None or error['mean'] is None:
     return ''
@@ -210,14 +203,14 @@ def with_tables(page: pathlib.Path, text: str, begin: str = BEGIN, end: str = EN
 
 def main() -> None:
   """The command that publishes a report."""
-  parser = argparse.ArgumentParser(prog='python -m shallow_jax.publish')
+  parser = argparse.ArgumentParser(prog='python launch/publish.py')
   parser.add_argument('workdir', type=pathlib.Path, help='of the run')
   parser.add_argument('name', help='of its folder in configs/results')
   arguments = parser.parse_args()
   try:
     publish(arguments.workdir, arguments.name)
   except (PublishError, storage.StorageError) as error:
-    sys.exit(f'shallow_jax.publish: {error}')
+    sys.exit(f'launch/publish.py: {error}')
 
 
 if __name__ == '__main__':

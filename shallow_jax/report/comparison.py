@@ -11,7 +11,7 @@ from shallow_jax.settings import targets as targets_lib
 
 LEFT = 'left to the teacher'  # the cause of the step that no student takes
 
-Entry = Mapping[str, Any]
+Entry = Mapping[str, Any]  # of a network in results.json
 Entries = Mapping[str, Entry]
 Roles = Mapping[str, str]
 
@@ -145,7 +145,9 @@ def _gap_closed(networks: Entries, roles: Roles, start: str, name: str) -> float
   return (first - reached) / (first - goal)
 
 
-def attribution(settings: Entries, networks: Entries, chain: Sequence[str]) -> list[dict[str, Any]]:
+def attribution(
+  settings: Mapping[str, Mapping[str, Any]], networks: Entries, chain: Sequence[str]
+) -> list[dict[str, Any]]:
   """What each step of the chain takes off the test error; [] while one of it has no result."""
   if any(name not in networks for name in chain):
     return []
@@ -169,7 +171,7 @@ def attribution(settings: Entries, networks: Entries, chain: Sequence[str]) -> l
   ]
 
 
-def cause(before: Entry, after: Entry) -> str:
+def cause(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
   """What differs between two networks' entries of a config, in words."""
   if after['ensemble'] or before['ensemble'] or before['model']['name'] != after['model']['name']:
     return LEFT
@@ -186,6 +188,6 @@ def cause(before: Entry, after: Entry) -> str:
   return ' and '.join(name for name, is_so in differs.items() if is_so) or 'other settings'
 
 
-def _family(loss: Entry) -> tuple[Any, ...]:
+def _family(loss: Mapping[str, Any]) -> tuple[Any, ...]:
   name = loss['name']
   return _LOSS_FAMILY.get(name, name), loss['label_smoothing'], loss['label_weight']

@@ -1,6 +1,6 @@
-"""What an experiment found, for readers: results.json, report.md and figures."""
+"""What an experiment found, for readers: results.json, report.md and its pictures."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 import pathlib
 from typing import Any
 
@@ -9,7 +9,10 @@ from shallow_jax.report import phone_tables
 from shallow_jax.report import results as results_lib
 from shallow_jax.report import sweeps
 from shallow_jax.report import tables
+from shallow_jax.report import texts
+from shallow_jax.report.figures import confusion
 from shallow_jax.report.figures import networks as network_figures
+from shallow_jax.report.figures import style
 from shallow_jax.report.figures import sweeps as sweep_figures
 from shallow_jax.runtime import storage
 
@@ -19,9 +22,7 @@ PAPER_PICTURE = 'against_the_paper.png'
 def write(config: Mapping[str, Any], workdir: pathlib.Path) -> dict[str, Any]:
   """Writes <workdir>/report/ and returns the content of its results.json.
 
-  Args:
-    config: the complete experiment, as plain dicts.
-    workdir: of the experiment; networks without a result.json are left out.
+  Networks without a result.json are left out. `config` is complete, as plain dicts.
 
   Raises:
     results.ResultsError: the splits' results are of different experiments.
@@ -30,18 +31,49 @@ def write(config: Mapping[str, Any], workdir: pathlib.Path) -> dict[str, Any]:
   results = results_lib.collect(config, workdir)
   folder = workdir / 'report' / 'figures'
   folder.mkdir(parents=True, exist_ok=True)
-  folders = list(results_lib.run_folders(config, workdir).values())
-  pictures = network_figures.draw(results, folders) | sweep_figures.draw(results, folders)
-  write_pictures(folder, pictures)
+  drawn = pictures(results, list(results_lib.run_folders(config, workdir).values()))
+  write_pictures(folder, drawn)
   storage.write_json(workdir / 'report' / 'results.json', results)
-  text = markdown(results, [f'figures/{name}' for name in pictures])
+  text = markdown(results, [f'figures/{name}' for name in drawn])
   storage.write_bytes(workdir / 'report' / 'report.md', text.encode())
   return results
 
 
-def markdown(results: Mapping[str, Any], pictures: Sequence[str] = ()) -> str:
-  """The report, with pictures by their paths."""
-  shown = {pathlib.Path(path).name: _picture(path) for path in pictures}
+def pictures(results: Mapping[str, Any], folders: Sequence[pathlib.Path]) -> dict[str, bytes]:
+  """All pictures that there is something to draw for, as PNG bytes by file name.
+
+  Args:
+    results: as results.collect returns them.
+    folders: of the experiment's runs, one a split: curves and confusions are read there.
+  """
+  drawn = {
+    'error_by_network.png': network_figures.error_by_network(results),
+    'error_against_parameters.png': network_figures.error_against_parameters(results),
+    'learning_curves.png': network_figures.learning_curves(results, folders),
+    'attribution.png': network_figures.attribution(results),
+    PAPER_PICTURE: network_figures.against_the_paper(results),
+    'phone_confusion.png': confusion.figure(results, folders),
+    **{
+      sweeps.picture(sweep): sweep_figures.figure(results, sweep, folders)
+      for sweep in results['sweeps']
+    },
+  }
+  return {name: style.png(figure) for name, figure in drawn.items() if figure is not None}
+
+
+def write_pictures(folder: pathlib.Path, drawn: Mapping[str, bytes]) -> None:
+  """Writes the pictures and removes others, which belong to an earlier report."""
+  for name, data in drawn.items():
+    storage.write_bytes(folder / name, data)
+  for path in folder.glob('*.png'):
+    if path.name not in drawn:
+      path.unlink()
+
+
+def markdown(results: Mapping[str, Any], paths: Sequence[str] = ()) -> str:
+  """The report, with the pictures at these paths."""
+  stems = {path: pathlib.Path(path).stem.replace('_', ' ') for path in paths}
+  shown = {pathlib.Path(path).name: f'![{stem}]({path})' for path, stem in stems.items()}
   elsewhere = {PAPER_PICTURE, *(sweeps.picture(sweep) for sweep in results['sweeps'])}
   sections = [
     f'# {results["experiment"]}',
@@ -58,11 +90,12 @@ def markdown(results: Mapping[str, Any], pictures: Sequence[str] = ()) -> str:
     _search_text(results),
     _provenance_text(results),
   ]
-  return '\n\n'.join(section for section in sections if section) + '\n'
+  return _joined(sections) + '\n'
 
 
-def _picture(path: str) -> str:
-  return f'![{pathlib.Path(path).stem.replace("_", " ")}]({path})'
+def _joined(sections: Iterable[str]) -> str:
+  """The sections that there are, a line apart."""
+  return '\n\n'.join(section for section in sections if section)
 
 
 def _paper_text(results: Mapping[str, Any], shown: Mapping[str, str]) -> str:
@@ -71,8 +104,7 @@ def _paper_text(results: Mapping[str, Any], shown: Mapping[str, str]) -> str:
     return ''
   is_speech = comparison.error_name(results['networks']) != 'error'
   note = _PAPER_NOTE.format(interval=_UTTERANCES if is_speech else _WILSON)
-  parts = ['## Against the paper', table, note, shown.get(PAPER_PICTURE, '')]
-  return '\n\n'.join(part for part in parts if part)
+  return _joined(['## Against the paper', table, note, shown.get(PAPER_PICTURE, '')])
 
 
 _PAPER_NOTE = (
@@ -85,14 +117,13 @@ _UTTERANCES = 'of the phone error rate, utterances drawn anew'
 
 
 def _sweeps_text(results: Mapping[str, Any], shown: Mapping[str, str]) -> str:
-  """Each sweep with its figure, and the factors in size that it asks for."""
-  sections = []
+  """Each sweep with its picture, and the factors in size that it asks for."""
+  sections = ['## Sweeps']
   for sweep in results['sweeps']:
     table = tables.factor_table(sweep, results['networks'])
     note = _FACTOR_NOTE if table else ''
-    parts = [f'### {sweep["title"]}', shown.get(sweeps.picture(sweep), ''), table, note]
-    sections += [part for part in parts if part]
-  return '\n\n'.join(['## Sweeps', *sections]) if sections else ''
+    sections += [f'### {sweep["title"]}', shown.get(sweeps.picture(sweep), ''), table, note]
+  return _joined(sections) if results['sweeps'] else ''
 
 
 _FACTOR_NOTE = (
@@ -143,12 +174,9 @@ def _data_text(data: Mapping[str, Any]) -> str:
 def _note(key: str, value: Any) -> str:
   words = key.replace('_', ' ').capitalize()
   if isinstance(value, Mapping):
-    value = ', '.join(_part_of_note(name, part) for name, part in value.items()) or 'none'
+    parts = [v if isinstance(v, str) else f'{v:,} of {name}' for name, v in value.items()]
+    value = ', '.join(parts) or 'none'
   return f'{words}: {value}'
-
-
-def _part_of_note(name: str, part: int | str) -> str:
-  return part if isinstance(part, str) else f'{part:,} of {name}'
 
 
 def headline(results: Mapping[str, Any]) -> str:
@@ -161,15 +189,13 @@ def headline(results: Mapping[str, Any]) -> str:
   name, best = found['headline'], roles['best_on_labels']
   fewer = 'fewer' if found['difference'] > 0 else 'more'
   errors = 'errors' if comparison.error_name(networks) == 'error' else 'phone errors'
-  error, ratio = tables.error_text, tables.number(found['ratio'], '.2f')
-  closed = (
-    ''
-    if not (found['gap_closed'] or 0) > 0
-    else (
-      f' It closes {tables.per_cent(found["gap_closed"])} of the gap to {roles["teacher"]} '
+  error, ratio = texts.error_text, texts.number(found['ratio'], '.2f')
+  closed = ''
+  if (found['gap_closed'] or 0) > 0:
+    closed = (
+      f' It closes {texts.per_cent(found["gap_closed"])} of the gap to {roles["teacher"]} '
       f'({error(networks[roles["teacher"]])} %).'
     )
-  )
   return (
     f'{name} makes {error(networks[name])} % {errors}, the best net on labels (chosen by '
     f'validation), {best}, {error(networks[best])} %: {abs(found["difference"]):.2f} points '
@@ -191,16 +217,16 @@ def significance(found: Mapping[str, Any]) -> str:
 def _comparison_text(results: Mapping[str, Any]) -> str:
   if not results['comparison']:
     return ''
-  name = results['roles']['headline']
+  compared = results['comparison'].values()
   sections = [
-    f'## {name} against the same net taught otherwise',
+    f'## {results["roles"]["headline"]} against the same net taught otherwise',
     headline(results),
     _controls_text(results),
     tables.comparison_table(results),
-    _MCNEMAR_NOTE if any(each.get('mcnemar') for each in results['comparison'].values()) else '',
-    _BOOTSTRAP_NOTE if any(e.get('bootstrap') for e in results['comparison'].values()) else '',
+    _MCNEMAR_NOTE if any(found.get('mcnemar') for found in compared) else '',
+    _BOOTSTRAP_NOTE if any(found.get('bootstrap') for found in compared) else '',
   ]
-  return '\n\n'.join(section for section in sections if section)
+  return _joined(sections)
 
 
 _MCNEMAR_NOTE = (
@@ -225,15 +251,12 @@ def _controls_text(results: Mapping[str, Any]) -> str:
     return ''
   networks, roles = results['networks'], results['roles']
   reached = ', '.join(
-    f'{name} {tables.error_text(networks[name])} %{_in_brackets(found["own_gap_closed"])}'
+    f'{name} {texts.error_text(networks[name])} %{texts.in_brackets(found["own_gap_closed"])}'
     for name, found in controls.items()
   )
-  has_gap = any(found['own_gap_closed'] is not None for found in controls.values())
-  brackets = (
-    f' (in brackets: of the gap from {roles["best_on_labels"]} to {roles["teacher"]})'
-    if has_gap
-    else ''
-  )
+  brackets = ''
+  if any(found['own_gap_closed'] is not None for found in controls.values()):
+    brackets = f' (in brackets: of the gap from {roles["best_on_labels"]} to {roles["teacher"]})'
   ahead = [name for name, found in controls.items() if found['difference'] < 0]
   verdict = (
     f'Fewer errors than {roles["headline"]} on average: {", ".join(ahead)}.'
@@ -243,26 +266,19 @@ def _controls_text(results: Mapping[str, Any]) -> str:
   return f'The other nets taught by a network reach{brackets}: {reached}. {verdict}'
 
 
-def _in_brackets(share: float | None) -> str:
-  return '' if share is None else f' ({tables.per_cent(share)})'
-
-
 def _attribution_text(results: Mapping[str, Any]) -> str:
   steps = results['attribution']
   if not steps:
     return ''
   first, last = steps[0]['from'], steps[-1]['to']
-  parts = ', '.join(f'{step["cause"]} {_step_text(step)}' for step in steps)
-  gap = tables.number(sum(step['change'] for step in steps), '.2f')
+  parts = ', '.join(
+    f'{step["cause"]} {texts.number(step["change"], ".2f")} ({texts.per_cent(step["share"])})'
+    for step in steps
+  )
+  gap = texts.number(sum(step['change'] for step in steps), '.2f')
   negative = ' A negative part adds errors.' if any(step['change'] < 0 for step in steps) else ''
   sentence = f'From {first} to {last} it is {gap} points; of them, step by step: {parts}.{negative}'
-  table = tables.attribution_table(steps)
-  return '\n\n'.join(['## What the gain is due to', sentence, table])
-
-
-def _step_text(step: Mapping[str, Any]) -> str:
-  share = tables.per_cent(step['share'])
-  return f'{tables.number(step["change"], ".2f")} ({share})'
+  return _joined(['## What the gain is due to', sentence, tables.attribution_table(steps)])
 
 
 def _search_text(results: Mapping[str, Any]) -> str:
@@ -273,15 +289,6 @@ def _search_text(results: Mapping[str, Any]) -> str:
 def _provenance_text(results: Mapping[str, Any]) -> str:
   if not results['networks']:
     return ''
-  table = tables.provenance_table(results)
   versions = ', '.join(f'{name} {version}' for name, version in results['versions'].items())
-  return '\n\n'.join(['## Where the figures come from', table, f'{versions}.'])
-
-
-def write_pictures(folder: pathlib.Path, pictures: Mapping[str, bytes]) -> None:
-  """Writes the pictures and removes others, which belong to an earlier report."""
-  for name, data in pictures.items():
-    storage.write_bytes(folder / name, data)
-  for path in folder.glob('*.png'):
-    if path.name not in pictures:
-      path.unlink()
+  heading = '## Where the figures come from'
+  return _joined([heading, tables.provenance_table(results), f'{versions}.'])

@@ -3,30 +3,27 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from shallow_jax.report import comparison
 from shallow_jax.report import tables
+from shallow_jax.report import texts
 
 MOST_NETWORKS = 6  # beside each other in the table of speakers
-
-Entry = Mapping[str, Any]
 
 
 def text(results: Mapping[str, Any]) -> str:
   """All of it; '' where no network recognises phones."""
-  entries = {
-    name: entry
-    for name in results['order']
-    if (entry := results['networks'][name])['metrics']['test']['per'] is not None
-  }
-  if not entries:
+  tests = {name: results['networks'][name]['metrics']['test'] for name in results['order']}
+  rates = {name: test['per'] for name, test in tests.items() if test['per'] is not None}
+  if not rates:
     return ''
   sections = [
     '## Phones',
     _NOTE,
-    _conventions_table(entries),
-    _edge_text(entries),
+    tables.table([_conventions_row(name, per) for name, per in rates.items()]),
+    _edge_text(rates),
     _alignment_text(results['networks']),
     '### Phone error rate by speaker, %',
-    _speakers_table(results, entries),
+    _speakers_table(results['roles'], rates),
   ]
   return '\n\n'.join(section for section in sections if section)
 
@@ -41,79 +38,58 @@ _NOTE = (
 )
 
 
-def _conventions_table(entries: Mapping[str, Entry]) -> str:
-  heads = (
-    *('network', 'strict %', '95 % interval', 'silence optional %', 'silence removed %'),
-    *('substitutions %', 'deletions %', 'insertions %', 'acoustic / lm / insertion'),
-  )
-  rows = [
-    _conventions_row(name, entry['metrics']['test']['per']) for name, entry in entries.items()
-  ]
-  return tables.aligned_table(heads, rows)
-
-
-def _conventions_row(name: str, per: Entry) -> list[str]:
-  keys = ('optional_silence', 'without_silence', 'substitutions', 'deletions', 'insertions')
-  interval = per['interval']
-  return [
-    name,
-    tables.summary_text(per),
-    '–' if interval is None else f'{interval[0]:.2f} – {interval[1]:.2f}',
-    *(tables.summary_text(per[key]) for key in keys),
-    _scales_text(per['scales']),
-  ]
+def _conventions_row(name: str, per: Mapping[str, Any]) -> tables.Row:
+  return {
+    'network': name,
+    'strict %': texts.summary_text(per),
+    '95 % interval': texts.interval_text(per['interval']),
+    'silence optional %': texts.summary_text(per['optional_silence']),
+    'silence removed %': texts.summary_text(per['without_silence']),
+    'substitutions %': texts.summary_text(per['substitutions']),
+    'deletions %': texts.summary_text(per['deletions']),
+    'insertions %': texts.summary_text(per['insertions']),
+    'acoustic / lm / insertion': _scales_text(per['scales']),
+  }
 
 
 def _scales_text(scales: Iterable[Mapping[str, float] | None]) -> str:
   """The scales of all seeds, equal ones once."""
-  texts = [
+  known = [
     f'{each["acoustic"]:g} / {each["lm"]:g} / {each["insertion"]:g}' for each in scales if each
   ]
-  return '; '.join(dict.fromkeys(texts)).replace('-', '−') or '–'
+  return '; '.join(dict.fromkeys(known)).replace('-', '−') or '–'
 
 
-def _edge_text(entries: Mapping[str, Entry]) -> str:
-  at_edge = {
-    name: parts for name, e in entries.items() if (parts := e['metrics']['test']['per']['at_edge'])
-  }
-  if not at_edge:
+def _edge_text(rates: Mapping[str, Mapping[str, Any]]) -> str:
+  named = '; '.join(
+    f'{name} ({", ".join(per["at_edge"])})' for name, per in rates.items() if per['at_edge']
+  )
+  if not named:
     return ''
-  named = '; '.join(f'{name} ({", ".join(parts)})' for name, parts in at_edge.items())
   return f'At the edge of the values that were tried, so that others may be better: {named}.'
 
 
-def _alignment_text(networks: Mapping[str, Entry]) -> str:
+def _alignment_text(networks: comparison.Entries) -> str:
   """What each alignment changed; '' where all networks learn from the corpus's segments."""
-  found: dict[str, Entry] = {}
   learners: dict[str, list[str]] = {}
   for name, entry in networks.items():
     if entry.get('alignment'):
-      found[entry['alignment']['by']] = entry['alignment']
       learners.setdefault(entry['alignment']['by'], []).append(name)
-  if not found:
+  if not learners:
     return ''
-  heads = (
-    *(
-      'labels aligned by',
-      'learned from by',
-      'frames changed %',
-      'labels begin so far off, frames',
-    ),
-    *('frames in the three states %', 'utterances too short'),
-  )
   rows = [
-    [
-      aligner,
-      ', '.join(learners[aligner]),
-      tables.number(each['changed'], '.1f'),
-      tables.number(each['shift'], '.2f'),
-      ' / '.join(f'{share:.0f}' for share in each['shares']),
-      str(sum(each['kept'].values())),
-    ]
-    for aligner, each in found.items()
+    {
+      'labels aligned by': aligner,
+      'learned from by': ', '.join(names),
+      'frames changed %': texts.number(found['changed'], '.1f'),
+      'labels begin so far off, frames': texts.number(found['shift'], '.2f'),
+      'frames in the three states %': ' / '.join(f'{share:.0f}' for share in found['shares']),
+      'utterances too short': str(sum(found['kept'].values())),
+    }
+    for aligner, names in learners.items()
+    for found in [networks[names[-1]]['alignment']]
   ]
-  table = tables.aligned_table(heads, rows)
-  return f'### Realigned labels\n\n{table}\n\n{_ALIGNMENT_NOTE}'
+  return f'### Realigned labels\n\n{tables.table(rows)}\n\n{_ALIGNMENT_NOTE}'
 
 
 _ALIGNMENT_NOTE = (
@@ -123,15 +99,15 @@ _ALIGNMENT_NOTE = (
 )
 
 
-def _speakers_table(results: Mapping[str, Any], entries: Mapping[str, Entry]) -> str:
-  roles = results['roles']
+def _speakers_table(roles: comparison.Roles, rates: Mapping[str, Mapping[str, Any]]) -> str:
   chosen = [roles[role] for role in ('headline', 'best_on_labels', 'baseline', 'teacher')]
-  chosen = [name for name in dict.fromkeys(chosen) if name in entries]
-  names = chosen if roles['headline'] in chosen else list(entries)[:MOST_NETWORKS]
-  rates = {name: entries[name]['metrics']['test']['per']['by_speaker'] for name in names}
-  speakers = sorted({speaker for each in rates.values() for speaker in each})
+  chosen = [name for name in dict.fromkeys(chosen) if name in rates]
+  names = chosen if roles['headline'] in chosen else list(rates)[:MOST_NETWORKS]
+  by_name = {name: rates[name]['by_speaker'] for name in names}
+  speakers = sorted({speaker for each in by_name.values() for speaker in each})
   rows = [
-    [speaker, *(tables.number(rates[name].get(speaker), '.1f') for name in names)]
+    {'speaker': speaker}
+    | {name: texts.number(found.get(speaker), '.1f') for name, found in by_name.items()}
     for speaker in speakers
   ]
-  return tables.aligned_table(('speaker', *names), rows)
+  return tables.table(rows)

@@ -1,9 +1,15 @@
-"""What an experiment found, in numbers: result files gathered, pooled and compared."""
+"""What an experiment found, in numbers: result files gathered, pooled and compared; and curves.
+
+Curves of training are read from the metrics.jsonl that each seed leaves; they are only drawn.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
+import json
 import pathlib
 import statistics
 from typing import Any
+
+import numpy as np
 
 from shallow_jax.report import comparison
 from shallow_jax.report import predictions
@@ -14,8 +20,9 @@ from shallow_jax.speech import phone_errors
 
 SCHEMA_VERSION = 1
 
-Entry = Mapping[str, Any]
-Entries = Mapping[str, Entry]
+Entry = comparison.Entry
+Entries = comparison.Entries
+Curve = tuple[np.ndarray, np.ndarray]
 
 # The runs of several splits must agree on these.
 _SAME_IN_ALL_SPLITS = (
@@ -278,3 +285,51 @@ def _data(folders: Mapping[str, pathlib.Path]) -> dict[str, Any]:
       'splits': [split for split in folders if split],
     }
   return {}
+
+
+def read_curve(
+  folders: Sequence[pathlib.Path], kind: str = 'validation', value: str = 'error'
+) -> Curve | None:
+  """Steps [evaluations] and values [seeds, evaluations] of a network; None if it has none.
+
+  A seed that stopped early keeps its last value; one that diverged is left out.
+
+  Args:
+    folders: of the network, one a split.
+    kind: of the lines, `validation` or `train`.
+    value: `error`, in per cent, of validation; `loss` of either.
+  """
+  seeds = [_lines(path) for path in _metric_files(folders)]
+  by_step = [
+    {line['step']: line[value] for line in lines if line['kind'] == kind}
+    for lines in seeds
+    if not any('nonfinite' in line for line in lines)
+  ]
+  found = [each for each in by_step if each]
+  if not found:
+    return None
+  steps = sorted({step for each in found for step in each})
+  return np.array(steps), np.array([[_last_at(each, step) for step in steps] for each in found])
+
+
+def _last_at(by_step: Mapping[int, float], step: int) -> float:
+  before = [known for known in by_step if known <= step]
+  return by_step[max(before)] if before else float('nan')
+
+
+def seconds_per_step(folders: Sequence[pathlib.Path]) -> float | None:
+  """The mean over a network's finished seeds, compiling and evaluating included."""
+  seeds = [path for path in _metric_files(folders) if (path.parent / 'trained.json').exists()]
+  return _mean(
+    storage.read_json(path.parent / 'trained.json')['wall_seconds'] / lines[-1]['step']
+    for path in seeds
+    if (lines := _lines(path))
+  )
+
+
+def _metric_files(folders: Sequence[pathlib.Path]) -> list[pathlib.Path]:
+  return [path for folder in folders for path in sorted(folder.glob('seed-*/metrics.jsonl'))]
+
+
+def _lines(path: pathlib.Path) -> list[dict[str, Any]]:
+  return [json.loads(line) for line in path.read_text().splitlines()]

@@ -5,7 +5,7 @@ import statistics
 from typing import Any
 
 from shallow_jax.report import comparison
-from shallow_jax.report import size_factor
+from shallow_jax.report import uncertainty
 from shallow_jax.settings import sweep_settings
 
 MIN_NETWORKS = 2  # with a result: fewer are no figure
@@ -151,12 +151,12 @@ def _factors(sweep: Mapping[str, Any], series: Sequence[Mapping[str, Any]]) -> l
       'network': point['network'],
       'x': point['x'],
       'error': point['mean'],
-      **size_factor.factor(of, _budget(point)),
+      **uncertainty.size_factor(of, _budget(point)),
     }
     for label in sweep['factor']['against']
     for point in by_label[label]
   ]
 
 
-def _budget(point: Mapping[str, Any]) -> size_factor.Budget:
-  return size_factor.Budget(point['x'], tuple(point['values']))
+def _budget(point: Mapping[str, Any]) -> uncertainty.Budget:
+  return uncertainty.Budget(point['x'], tuple(point['values']))

@@ -1,4 +1,4 @@
-"""What is published: copies of reports, and pages whose figures are those of the copies."""
+"""What is published: copies of reports, and pages whose values are those of the copies."""
 
 import functools
 import importlib.util
@@ -57,8 +57,8 @@ def test_publishing_without_a_place_for_the_tables_changes_nothing(run, tmp_path
 
 
 def test_the_command_says_in_one_line_what_is_missing(tmp_path):
-  command = [sys.executable, '-m', 'shallow_jax.publish', tmp_path, 'toy']
-  found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+  command = [sys.executable, ROOT / 'launch' / 'publish.py', tmp_path, 'toy']
+  found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
   assert found.returncode == 1
   assert found.stderr.count('\n') == 1 and 'results.json: could not be read' in found.stderr
 
@@ -83,7 +83,7 @@ def published(run):
     ('cnn_of_another_day error', 'not run here yet'),
   ],
 )
-def test_a_figure_in_a_text_is_that_of_the_results(published, what, text):
+def test_a_value_in_a_text_is_that_of_the_results(published, what, text):
   network, _, name = what.partition(' ')
   page = f'Ours: <!-- ours:toy/{network} {name} -->old\nvalue<!-- end -->, and'
   filled = publish.filled(page, published)
@@ -91,13 +91,13 @@ def test_a_figure_in_a_text_is_that_of_the_results(published, what, text):
   assert publish.filled(filled, published) == filled
 
 
-def test_the_text_between_two_figures_stays(published):
+def test_the_text_between_two_values_stays(published):
   one = '<!-- ours:toy/{} error -->?<!-- end -->'
   page = f'{one.format("teacher")} and {one.format("cnn")}.'
   assert '1.00 % (1 seed)<!-- end --> and <!--' in publish.filled(page, published)
 
 
-def test_a_figure_that_there_is_not_is_refused(published):
+def test_a_value_that_there_is_not_is_refused(published):
   with pytest.raises(publish.PublishError, match="unknown 'eror'; expected one of error, weights"):
     publish.filled('<!-- ours:toy/cnn eror --><!-- end -->', published)
 
@@ -120,8 +120,8 @@ def test_a_page_is_that_of_the_published_results(page):
 def test_a_page_asks_for_networks_that_there_are(page):
   """A config's variant is published as <config>_<variant>."""
   text = (publish.CONFIGS / page).read_text()
-  names = sorted({(match[2], match[3]) for match in publish.FIGURE.finditer(text)})
-  assert names and text.count('<!-- ours:') == len(publish.FIGURE.findall(text))
+  names = sorted({(match[2], match[3]) for match in publish.VALUE.finditer(text)})
+  assert names and text.count('<!-- ours:') == len(publish.VALUE.findall(text))
   for config, network in names:
     assert network in networks_of(config), f'{config}/{network}'
 

@@ -4,15 +4,14 @@ import re
 
 from made_up import runs
 from matplotlib import image as mpl_image
+from matplotlib import text as mpl_text
 import pytest
 from scipy import stats
 
-from shallow_jax.report import curves
 from shallow_jax.report import page
 from shallow_jax.report import results as results_lib
 from shallow_jax.report import tables
 from shallow_jax.report.figures import networks as network_figures
-from shallow_jax.report.figures import style
 from shallow_jax.runtime import storage
 
 ERRORS = runs.ERRORS
@@ -126,14 +125,6 @@ def test_results_of_before_have_no_section_on_the_paper_or_mcnemar(tmp_path):
   assert 'Against the paper' not in text and 'McNemar' not in text and 'wrong alone' not in text
 
 
-@pytest.mark.parametrize(
-  'seconds, text',
-  [(0.0, '–'), (59.4, '59 s'), (61, '1 min'), (3599, '1 h 00 min'), (5400, '1 h 30 min')],
-)
-def test_durations_have_two_units_at_most(seconds, text):
-  assert tables.duration(seconds) == text
-
-
 def test_every_picture_can_be_read_and_is_not_blank(run):
   workdir, _ = run
   paths = sorted((workdir / 'report' / 'figures').glob('*.png'))
@@ -163,8 +154,26 @@ def test_a_collapsed_seed_does_not_hide_the_others(tmp_path):
   config = runs.make_config()
   errors = ERRORS | {'mimic': [1.0, 90.0, 2.0], 'shallow': [89.0, 90.0, 88.0]}
   runs.write_run(config, tmp_path, errors)
-  pictures = network_figures.draw(results_lib.collect(config, tmp_path), [tmp_path])
+  pictures = page.pictures(results_lib.collect(config, tmp_path), [tmp_path])
   assert len(pictures) == 5  # how they look is for the eye
+
+
+@pytest.mark.parametrize('best', [4.0, 2.01, 5.99])
+def test_three_points_have_names_that_hide_nothing(best, tmp_path):
+  config = runs.make_config()
+  runs.write_run(config, tmp_path, ERRORS | {'shallow_l2': [best] * 3})
+  figure = network_figures.error_against_parameters(results_lib.collect(config, tmp_path))
+  figure.draw_without_rendering()
+  (axes,) = figure.axes
+  names = [text for text in axes.texts if text.get_text()]
+  assert {text.get_text() for text in names} == {'mimic', 'labels, L2', 'ensemble of 2 CNNs'}
+  boxes = [mpl_text.Text.get_window_extent(text) for text in names]
+  points = [axes.transData.transform(line.get_xydata()[0]) for line in axes.lines]
+  for i, box in enumerate(boxes):
+    assert box.count_overlaps(boxes[:i]) == 0
+    assert not any(box.contains(*point) for point in points)
+    inside = axes.get_window_extent()
+    assert inside.contains(*box.min) and inside.contains(*box.max)
 
 
 def test_nothing_finished_is_a_report_that_says_so(tmp_path):
@@ -199,7 +208,7 @@ def test_diverged_and_collapsed_seeds_are_flagged(tmp_path):
   assert 'collapsed: 1; diverged: 2' in text
   assert re.search(r'\| shallow .*\| diverged +\|.*\| diverged: 0, 1, 2', text)
   assert results['attribution'] == []
-  steps, errors = curves.read([tmp_path / 'mimic'])
+  steps, errors = results_lib.read_curve([tmp_path / 'mimic'])
   assert steps.tolist() == [100, 200, 400] and errors.shape == (2, 3)
 
 
@@ -208,22 +217,5 @@ def test_a_seed_that_stopped_early_keeps_its_last_error(tmp_path):
   runs.write_curve(tmp_path / 'seed-1', 1.0)
   path = tmp_path / 'seed-1' / 'metrics.jsonl'
   path.write_text(''.join(path.read_text().splitlines(keepends=True)[:4]))
-  _, errors = curves.read([tmp_path])
+  _, errors = results_lib.read_curve([tmp_path])
   assert errors.tolist() == [[11.0, 6.0, 3.5], [11.0, 6.0, 6.0]]
-
-
-@pytest.mark.parametrize(
-  'count, text',
-  [
-    (0.5, '0.5'),
-    (950, '950'),
-    (9999, '9,999'),
-    (66_560, '66.6k'),
-    (999_900, '1M'),
-    (3_930_000, '3.93M'),
-    (173_700_000, '174M'),
-    (3.7e9, '3.7G'),
-  ],
-)
-def test_counts_are_short(count, text):
-  assert style.short_count(count) == text

@@ -7,11 +7,10 @@ from made_up import runs
 from matplotlib import image as mpl_image
 import pytest
 
-from shallow_jax.report import curves
 from shallow_jax.report import page
 from shallow_jax.report import results as results_lib
+from shallow_jax.report import sweeps
 from shallow_jax.report.figures import style
-from shallow_jax.report.figures import sweeps as sweep_figures
 from shallow_jax.runtime import storage
 from shallow_jax.settings import defaults
 from shallow_jax.settings import sweep_settings
@@ -227,7 +226,8 @@ def test_the_factor_in_size_by_hand(tmp_path):
 
 
 def drawn(results, workdir):
-  (data,) = sweep_figures.draw(results, [workdir]).values()
+  name = sweeps.picture(results['sweeps'][0])
+  data = page.pictures(results, [workdir])[name]
   return mpl_image.imread(io.BytesIO(data))[..., :3]
 
 
@@ -266,12 +266,12 @@ def test_curves_over_seconds_need_to_know_how_long_a_step_took(tmp_path):
   """write_curve's last step is 400."""
   sweep = dict(kind='curves', x='seconds', series=('mimic_500', 'labels_500'))
   results = collected(tmp_path, **sweep)
-  assert sweep_figures.draw(results, [tmp_path]) == {}
+  assert 'sweep_some.png' not in page.pictures(results, [tmp_path])
   for name in ('mimic_500', 'labels_500'):
     for seed, seconds in ((0, 100.0), (1, 300.0)):
       path = tmp_path / name / f'seed-{seed}' / 'trained.json'
       storage.write_json(path, {'wall_seconds': seconds, 'step': 100})
-  assert curves.seconds_per_step([tmp_path / 'mimic_500']) == pytest.approx(200 / 400)
+  assert results_lib.seconds_per_step([tmp_path / 'mimic_500']) == pytest.approx(200 / 400)
   assert drawn(results, tmp_path).std() > 0.05
 
 

@@ -1,4 +1,7 @@
-"""The report's pictures, as PNG bytes, drawn from results and from the curves of training."""
+"""The pictures of an experiment's networks, from its results and their curves of training.
+
+Each is None where there is nothing to draw.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 import pathlib
@@ -11,64 +14,46 @@ from matplotlib import lines as lines_lib
 import numpy as np
 
 from shallow_jax.report import comparison
-from shallow_jax.report import curves as curves_lib
-from shallow_jax.report.figures import confusion
-from shallow_jax.report.figures import labels as labels_lib
+from shallow_jax.report import results as results_lib
+from shallow_jax.report import texts
 from shallow_jax.report.figures import style
 
 GAIN, LOSS, TARGET = '#009E73', '#D55E00', '#f2f3f5'
 COLUMNS = 4  # of small multiples
 PANEL_TITLE = 32  # characters that fit over a panel
-MANY = 24  # more networks than these have no names beside their points, and no panels of curves
+MANY = 24  # more networks than these have no panels of curves
+# Of a name beside a point, in parts of the axes: its height, a letter's width, how far away it is.
+LINE, CHARACTER, GAP = 0.036, 0.0095, 0.022
 
-Entry = Mapping[str, Any]
-
-
-def draw(results: Mapping[str, Any], folders: Sequence[pathlib.Path]) -> dict[str, bytes]:
-  """All pictures that there is something to draw for, by file name.
-
-  Args:
-    results: as results.collect returns them.
-    folders: of the experiment's runs, one a split.
-  """
-  networks = {
-    name: results['networks'][name]
-    for name in results['order']
-    if comparison.test_error(results['networks'][name])['mean'] is not None
-  }
-  read = {name: curves_lib.read([folder / name for folder in folders]) for name in networks}
-  curves = {name: curve for name, curve in read.items() if curve is not None}
-  drawn = {
-    'error_by_network.png': _error_by_network(results, networks),
-    'error_against_parameters.png': _error_against_parameters(results, networks),
-    'learning_curves.png': _learning_curves(results, curves),
-    'attribution.png': _attribution(results),
-    'against_the_paper.png': _against_the_paper(results, networks),
-    'phone_confusion.png': confusion.figure(results, folders),
-  }
-  return {name: style.png(figure) for name, figure in drawn.items() if figure is not None}
+Entry = comparison.Entry
 
 
-def _error_by_network(
-  results: Mapping[str, Any], networks: Mapping[str, Entry]
-) -> figure_lib.Figure | None:
+def _finished(results: Mapping[str, Any]) -> dict[str, Entry]:
+  """The networks that have a mean, in their order."""
+  networks = {name: results['networks'][name] for name in results['order']}
+  return {name: entry for name, entry in networks.items() if style.mean(entry) is not None}
+
+
+def _far(networks: Mapping[str, Entry]) -> float:
+  return style.far([value for entry in networks.values() for value in style.values(entry)])
+
+
+def error_by_network(results: Mapping[str, Any]) -> figure_lib.Figure | None:
+  """A row a network: mean, standard deviation and seeds, and the teacher's mean as a line."""
+  networks = _finished(results)
   if not networks:
     return None
   figure, axes = style.new(8, 1.5 + 0.36 * len(networks))
-  far = style.far(networks.values())
+  far, headline = _far(networks), results['roles']['headline']
   for row, (name, entry) in enumerate(networks.items()):
-    _draw_row(axes, row, entry, far, is_headline=name == results['roles']['headline'])
+    _draw_row(axes, row, entry, far, is_headline=name == headline)
   teacher = networks.get(results['roles']['teacher'])
   if teacher is not None:
-    mean = style.mean(teacher)
-    axes.axvline(mean, color=style.INK, linewidth=1, linestyle='--', zorder=1)
-  axes.set_yticks(range(len(networks)), [entry['label'] for entry in networks.values()])
+    axes.axvline(style.mean(teacher), color=style.INK, linewidth=1, linestyle='--', zorder=1)
+  style.rows(axes, [entry['label'] for entry in networks.values()])
   for tick, name in zip(axes.get_yticklabels(), networks, strict=True):
-    tick.set_fontweight('bold' if name == results['roles']['headline'] else 'normal')
-  axes.set_ylim(len(networks) - 0.4, -0.6)
+    tick.set_fontweight('bold' if name == headline else 'normal')
   _limit_rows(axes, list(networks.values()), far)
-  axes.grid(axis='x', color=style.PALE, linewidth=0.7)
-  axes.tick_params(axis='y', length=0)
   error_name = style.test_error_name(results)
   style.titles(axes, f'{results["experiment"]}: {error_name}', f'{error_name}, %', '')
   handles = style.kind_handles(networks.values()) + _extra_handles(networks.values(), teacher)
@@ -136,16 +121,16 @@ def _extra_handles(networks: Iterable[Entry], teacher: Entry | None) -> list[lin
   return handles
 
 
-def _error_against_parameters(
-  results: Mapping[str, Any], networks: Mapping[str, Entry]
-) -> figure_lib.Figure | None:
-  far = style.far(networks.values()) if networks else 0.0
-  near = [entry for entry in networks.values() if max(style.values(entry)) <= far]
-  if len({entry['parameters']['weights'] for entry in near}) < 2:
+def error_against_parameters(results: Mapping[str, Any]) -> figure_lib.Figure | None:
+  """A point a network; named are the headline, the teacher and the best net on labels."""
+  networks = _finished(results)
+  far = _far(networks) if networks else 0.0
+  near = {name: e for name, e in networks.items() if max(style.values(e)) <= far}
+  if len({entry['parameters']['weights'] for entry in near.values()}) < 2:
     return None
   figure, axes = style.new(8, 5.6)
   axes.set_xscale('log')
-  for entry in near:
+  for entry in near.values():
     color, marker = style.KINDS[style.kind(entry)]
     # Without its spread: nets of one size stand in a column, where bars would hide one another.
     axes.plot(
@@ -165,20 +150,57 @@ def _error_against_parameters(
   title = f'{results["experiment"]}: {error_name} by size'
   style.titles(axes, title, 'weights (biases apart)', f'{error_name}, %')
   style.legend(figure, style.kind_handles(networks.values()), f'mean over {style.runs(results)}')
-  if len(networks) <= MANY:
-    points = [(entry['parameters']['weights'], style.mean(entry)) for entry in near]
-    names = [entry['label'] for entry in near]
-    labels_lib.label(figure, axes, points, names, line_color=style.GREY, **style.NAME)
-  style.name_collapsed(
-    axes, [entry for entry in networks.values() if max(style.values(entry)) > far]
-  )
+  chosen = {results['roles'][role] for role in ('headline', 'teacher', 'best_on_labels')}
+  _name(axes, [entry for name, entry in near.items() if name in chosen], near.values())
+  style.name_collapsed(axes, [entry for name, entry in networks.items() if name not in near])
   return figure
 
 
-def _learning_curves(
-  results: Mapping[str, Any], curves: Mapping[str, curves_lib.Curve]
+def _name(axes: axes_lib.Axes, named: Iterable[Entry], networks: Iterable[Entry]) -> None:
+  """Writes names right or left of their points, at the nearest height that no point or name has."""
+  left, right = axes.get_xlim()
+  top = axes.get_ylim()[1]
+
+  def place(entry: Entry) -> tuple[float, float]:
+    part = np.log(entry['parameters']['weights'] / left) / np.log(right / left)
+    return float(part), style.mean(entry) / top
+
+  taken = [place(entry) for entry in networks]
+  for entry in named:
+    (x, y), width = place(entry), CHARACTER * len(entry['label'])
+    shifts = (0, 0.04, -0.04, 0.08, -0.08, 0.12, -0.12, 0.16, -0.16)
+    places = [(side, y + shift) for shift in shifts for side in (1, -1)]
+    free = [
+      (side, height)
+      for side, height in places
+      for center in [x + side * (GAP + width / 2)]
+      if width / 2 < center < 1 - width / 2 and LINE / 2 < height < 1 - LINE / 2
+      if all(abs(center - a) > width / 2 + 0.01 or abs(height - b) > LINE for a, b in taken)
+    ]
+    side, height = (free or places)[0]
+    end = x + side * GAP
+    taken += [(end + side * CHARACTER * i, height) for i in range(len(entry['label']) + 1)]
+    line = dict(arrowstyle='-', color=style.GREY, linewidth=0.6, shrinkA=1, shrinkB=4)
+    axes.annotate(
+      entry['label'],
+      (x, y),
+      xycoords='axes fraction',
+      xytext=(end, height),
+      textcoords='axes fraction',
+      ha='left' if side > 0 else 'right',
+      va='center',
+      arrowprops=dict(line, relpos=(float(side < 0), 0.5)),
+      **style.NAME,
+    )
+
+
+def learning_curves(
+  results: Mapping[str, Any], folders: Sequence[pathlib.Path]
 ) -> figure_lib.Figure | None:
   """A panel a network: mean and standard deviation over seeds, the others in grey behind."""
+  names = _finished(results)
+  read = {name: results_lib.read_curve([folder / name for folder in folders]) for name in names}
+  curves = {name: curve for name, curve in read.items() if curve is not None}
   if len(curves) > MANY or not any(len(steps) > 1 for steps, _ in curves.values()):
     return None
   columns = min(COLUMNS, len(curves))
@@ -190,7 +212,11 @@ def _learning_curves(
     for other, (steps, errors) in curves.items():
       if other != name:
         axes.plot(steps, errors.mean(axis=0), color=style.PALE, linewidth=0.8, zorder=1)
-    _draw_curve(axes, results['networks'][name], *curves[name])
+    entry = results['networks'][name]
+    style.band(axes, *curves[name], style.KINDS[style.kind(entry)][0])
+    title = textwrap.shorten(entry['label'], PANEL_TITLE, placeholder=' …')
+    axes.set_title(title, fontsize=9, loc='left', color=style.INK)
+    axes.tick_params(labelsize=8)
     axes.set_ylim(0, top)
     axes.set_xlim(left=0)
     style.plain(axes)
@@ -207,20 +233,13 @@ def _learning_curves(
   return figure
 
 
-def _draw_curve(axes: axes_lib.Axes, entry: Entry, steps: np.ndarray, errors: np.ndarray) -> None:
-  style.band(axes, steps, errors, style.KINDS[style.kind(entry)][0])
-  title = textwrap.shorten(entry['label'], PANEL_TITLE, placeholder=' …')
-  axes.set_title(title, fontsize=9, loc='left', color=style.INK)
-  axes.tick_params(labelsize=8)
-
-
-def _attribution(results: Mapping[str, Any]) -> figure_lib.Figure | None:
+def attribution(results: Mapping[str, Any]) -> figure_lib.Figure | None:
   """A bar a network of the chain, and in colour what the step to it takes off or adds."""
   steps = results['attribution']
   if not steps:
     return None
   names = [steps[0]['from']] + [step['to'] for step in steps]
-  errors = [comparison.test_error(results['networks'][name])['mean'] for name in names]
+  errors = [style.mean(results['networks'][name]) for name in names]
   figure, axes = style.new(8, 1.4 + 0.62 * len(names))
   axes.barh(range(len(names)), errors, height=0.5, color='#c8ced6')
   for row, step in enumerate(steps, start=1):
@@ -253,26 +272,20 @@ def _draw_step(
 
 
 def _step_text(step: Mapping[str, Any]) -> str:
-  error = '' if step['standard_error'] is None else f' ± {step["standard_error"]:.2f}'
-  share = '' if step['share'] is None else f' ({100 * step["share"]:.0f} %)'
-  return f'{step["cause"]}: {-step["change"]:+.2f}{error}{share}'.replace('-', '−')
+  change, error = texts.number(-step['change'], '+.2f'), texts.plus_minus(step['standard_error'])
+  return f'{step["cause"]}: {change}{error}{texts.in_brackets(step["share"])}'
 
 
-def _against_the_paper(
-  results: Mapping[str, Any], networks: Mapping[str, Entry]
-) -> figure_lib.Figure | None:
-  """A row for each of the paper's: its figure in grey under ours, and both in digits."""
-  rows = [entry for entry in networks.values() if entry['paper']]
+def against_the_paper(results: Mapping[str, Any]) -> figure_lib.Figure | None:
+  """A row for each of the paper's: its value in grey under ours, and both in digits."""
+  rows = [entry for entry in _finished(results).values() if entry['paper']]
   if not rows:
     return None
   figure, axes = style.new(8, 1.7 + 0.42 * len(rows))
   for row, entry in enumerate(rows):
     _draw_paper_row(axes, row, entry)
-  axes.set_yticks(range(len(rows)), [entry['label'] for entry in rows])
-  axes.set_ylim(len(rows) - 0.4, -0.6)
+  style.rows(axes, [entry['label'] for entry in rows])
   axes.set_xlim(left=0)
-  axes.tick_params(axis='y', length=0)
-  axes.grid(axis='x', color=style.PALE, linewidth=0.7)
   title = f'{results["experiment"]}: against the paper'
   style.titles(axes, title, f'{style.test_error_name(results)}, %', '', results['note'])
   handles = [style.handle('the paper', style.PAPER, 'X'), *style.kind_handles(rows)]

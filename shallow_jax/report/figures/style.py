@@ -1,4 +1,4 @@
-"""What the report's figures share: colours, axes, legends, and PNG bytes."""
+"""What the report's pictures share: colours, axes, legends, and PNG bytes."""
 
 from collections.abc import Iterable, Mapping, Sequence
 import io
@@ -13,6 +13,7 @@ from matplotlib import ticker
 import numpy as np
 
 from shallow_jax.report import comparison
+from shallow_jax.report import texts
 from shallow_jax.settings import targets as targets_lib
 
 DPI = 150
@@ -37,8 +38,6 @@ NAME = {'fontsize': 8.5, 'color': INK}
 FAR = 5.0  # times the median error: beyond it the axis of errors ends
 TITLE_WIDTH = 11  # characters an inch
 
-Entry = Mapping[str, Any]
-
 
 def new(width: float, height: float) -> tuple[figure_lib.Figure, axes_lib.Axes]:
   """A figure of that many inches with one plain pair of axes."""
@@ -61,26 +60,24 @@ def plain(axes: axes_lib.Axes) -> None:
   axes.set_axisbelow(True)
 
 
+def rows(axes: axes_lib.Axes, labels: Sequence[str]) -> None:
+  """A row for each label, the first on top."""
+  axes.set_yticks(range(len(labels)), labels)
+  axes.set_ylim(len(labels) - 0.4, -0.6)
+  axes.tick_params(axis='y', length=0)
+  axes.grid(axis='x', color=PALE, linewidth=0.7)
+
+
 def titles(axes: axes_lib.Axes, title: str, x: str, y: str, note: str = '') -> None:
   """Title, the note under it, and what the axes show."""
   figure = axes.get_figure(root=True)
   assert figure is not None
   width = int(TITLE_WIDTH * figure.get_figwidth())
   title, note = (textwrap.fill(text, width) for text in (title, note))
-  if note:
-    lines = note.count('\n') + 1
-    axes.annotate(
-      note,
-      (0, 1),
-      xycoords='axes fraction',
-      xytext=(0, 6),
-      textcoords='offset points',
-      fontsize=9,
-      color=GREY,
-    )
-    axes.set_title(title, fontsize=12, loc='left', color=INK, pad=8 + 13 * lines)
-  else:
-    axes.set_title(title, fontsize=12, loc='left', color=INK)
+  look = dict(xycoords='axes fraction', textcoords='offset points', fontsize=9, color=GREY)
+  axes.annotate(note, (0, 1), xytext=(0, 6), **look)
+  pad = 8 + 13 * (note.count('\n') + 1) if note else None
+  axes.set_title(title, fontsize=12, loc='left', color=INK, pad=pad)
   axes.set_xlabel(x, fontsize=10)
   axes.set_ylabel(y, fontsize=10)
   axes.tick_params(labelsize=9)
@@ -91,16 +88,8 @@ def log_ticks(axis: axis_lib.Axis) -> None:
   low, high = axis.get_view_interval()
   subs = (1, 1.5, 2, 3, 4, 6, 8) if high < 10 * low else (1, 2, 5) if high < 200 * low else (1,)
   axis.set_major_locator(ticker.LogLocator(subs=subs))
-  axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: short_count(value)))
+  axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: texts.short_count(value)))
   axis.set_minor_formatter(ticker.NullFormatter())
-
-
-def short_count(value: float) -> str:
-  """A number in a few characters: 0.5, 950, 66.6k, 3.93M."""
-  for size, unit in ((1e9, 'G'), (1e6, 'M'), (1e3, 'k')):
-    if value >= max(0.9995 * size, 1e4):  # 999,900 is 1M, and four digits are short enough
-      return f'{value / size:.3g}{unit}'
-  return f'{value:.3g}' if value < 10 else f'{value:,.0f}'
 
 
 def handle(label: str, color: str, marker: str, line: Any = '') -> lines_lib.Line2D:
@@ -124,7 +113,7 @@ def legend(figure: figure_lib.Figure, handles: Sequence[lines_lib.Line2D], title
   )
 
 
-def kind(entry: Entry) -> str:
+def kind(entry: comparison.Entry) -> str:
   """Which of KINDS a network is."""
   if entry['kind'] == 'ensemble':
     return 'ensemble'
@@ -138,14 +127,14 @@ def styles(kinds: Sequence[str]) -> list[tuple[str, str]]:
   return [own[i] if i in own else others.pop(0) for i in range(len(kinds))]
 
 
-def kind_handles(entries: Iterable[Entry]) -> list[lines_lib.Line2D]:
+def kind_handles(entries: Iterable[comparison.Entry]) -> list[lines_lib.Line2D]:
   """The legend of the kinds that there are."""
   found = {kind(entry) for entry in entries}
   return [handle(name, *style) for name, style in KINDS.items() if name in found]
 
 
 def test_error_name(results: Mapping[str, Any]) -> str:
-  """What the figures show, for titles: 'test error'."""
+  """What the pictures show, for titles: 'test error'."""
   return f'test {comparison.error_name(results["networks"])}'
 
 
@@ -155,22 +144,22 @@ def frame_error_name(results: Mapping[str, Any]) -> str:
   return 'frame error' if is_speech else 'error'
 
 
-def mean(entry: Entry) -> float:
+def mean(entry: comparison.Entry) -> float:
   """A network's mean test error in per cent."""
   return comparison.test_error(entry)['mean']
 
 
-def values(entry: Entry) -> list[float]:
+def values(entry: comparison.Entry) -> list[float]:
   """The test errors of the seeds that did not diverge."""
   return [value for value in comparison.test_error(entry)['values'] if value is not None]
 
 
-def far(entries: Iterable[Entry]) -> float:
+def far(errors: Sequence[float]) -> float:
   """The error from which on a value would press all others together: a collapsed net's."""
-  return 1.0 + FAR * float(np.median([value for entry in entries for value in values(entry)]))
+  return 1.0 + FAR * float(np.median(errors))
 
 
-def name_collapsed(axes: axes_lib.Axes, entries: Iterable[Entry]) -> None:
+def name_collapsed(axes: axes_lib.Axes, entries: Iterable[comparison.Entry]) -> None:
   """Says in a corner which networks lie beyond the picture."""
   lines = [
     f'{entry["label"]}: mean {mean(entry):.1f}, a seed at {max(values(entry)):.1f} ↑'
@@ -196,12 +185,12 @@ def top_of_curves(curves: Iterable[tuple[np.ndarray, np.ndarray]]) -> float:
 
 
 def spread(results: Mapping[str, Any]) -> str:
-  """What the bars of the figures are."""
+  """What the bars of the pictures are."""
   return f'mean ± standard deviation over {runs(results)}'
 
 
 def runs(results: Mapping[str, Any]) -> str:
-  """What the figures are over."""
+  """What the means are over."""
   splits = results['data'].get('splits')
   return f'the seeds of {len(splits)} splits' if splits else 'seeds'
 

@@ -1,4 +1,4 @@
-"""A figure for each sweep: points over an axis, curves of training, or bars."""
+"""A picture for each sweep: points over an axis, curves of training, or bars."""
 
 from collections.abc import Mapping, Sequence
 import pathlib
@@ -7,11 +7,10 @@ from typing import Any
 from matplotlib import axes as axes_lib
 from matplotlib import figure as figure_lib
 from matplotlib import lines as lines_lib
-import numpy as np
 
 from shallow_jax.report import comparison
-from shallow_jax.report import curves as curves_lib
-from shallow_jax.report import sweeps
+from shallow_jax.report import results as results_lib
+from shallow_jax.report import texts
 from shallow_jax.report.figures import style
 
 REFERENCE_LINES = ('--', ':', '-.')
@@ -21,31 +20,27 @@ Point = Mapping[str, Any]
 Style = tuple[str, str]
 
 
-def draw(results: Mapping[str, Any], folders: Sequence[pathlib.Path]) -> dict[str, bytes]:
-  """The figures of results' sweeps by file name.
+def figure(
+  results: Mapping[str, Any], sweep: Sweep, folders: Sequence[pathlib.Path]
+) -> figure_lib.Figure | None:
+  """The picture of one of results' sweeps; None if it is of curves and there are none.
 
-  Args:
-    results: as results.collect returns them.
-    folders: of the experiment's runs, one a split; curves are read there.
+  `folders` are those of the experiment's runs, one a split; curves are read there.
   """
-  drawn = {}
-  for sweep in results['sweeps']:
-    if sweep['kind'] == 'curves':
-      figure = _curves(results, sweep, folders)
-    else:
-      figure = (_bars if sweep['kind'] == 'bars' else _points)(results, sweep)
-    if figure is not None:
-      drawn[sweeps.picture(sweep)] = style.png(figure)
-  return drawn
+  if sweep['kind'] == 'curves':
+    return _curves(results, sweep, folders)
+  return (_bars if sweep['kind'] == 'bars' else _points)(results, sweep)
 
 
 def _points(results: Mapping[str, Any], sweep: Sweep) -> figure_lib.Figure:
-  figure, axes = style.new(6.4, 6.6) if sweep['diagonal'] else style.new(8, 5.6)
+  drawn, axes = style.new(6.4, 6.6) if sweep['diagonal'] else style.new(8, 5.6)
   if sweep['log_x']:
     axes.set_xscale('log')
-  handles, far = [], _far(sweep)
-  styles = _styles(results, sweep)
-  _draw_paper(axes, sweep, styles)
+  points = _all_points(sweep)
+  errors = [value for point in points for value in point['values']]
+  far = 100.0 if sweep['y'] == 'accuracy' else style.far(errors)
+  handles, styles = [], _styles(results, sweep)
+  of_paper = _draw_paper(axes, sweep, styles)
   for each, (color, marker) in zip(sweep['series'], styles, strict=True):
     near = sorted((p for p in each['points'] if max(p['values']) <= far), key=lambda p: p['x'])
     axes.errorbar(
@@ -70,10 +65,10 @@ def _points(results: Mapping[str, Any], sweep: Sweep) -> figure_lib.Figure:
     style.log_ticks(axes.xaxis)
   axes.grid(color=style.PALE, linewidth=0.7, which='major')
   _titles(axes, results, sweep, sweep['x_label'], f'test {_y_label(results, sweep)}')
-  style.legend(figure, handles + _paper_handles(sweep, styles), style.spread(results))
-  beyond = [results['networks'][p['network']] for p in _all_points(sweep) if max(p['values']) > far]
+  style.legend(drawn, handles + of_paper, style.spread(results))
+  beyond = [results['networks'][p['network']] for p in points if max(p['values']) > far]
   style.name_collapsed(axes, beyond)
-  return figure
+  return drawn
 
 
 def _styles(results: Mapping[str, Any], sweep: Sweep) -> list[Style]:
@@ -82,40 +77,25 @@ def _styles(results: Mapping[str, Any], sweep: Sweep) -> list[Style]:
   return style.styles([style.kind(each[0]) if each else '' for each in entries])
 
 
-def _far(sweep: Sweep) -> float:
-  """The error from which on a value would press all others together: a collapsed net's."""
-  values = [value for point in _all_points(sweep) for value in point['values']]
-  return 100.0 if sweep['y'] == 'accuracy' else 1.0 + style.FAR * float(np.median(values))
-
-
 def _all_points(sweep: Sweep) -> list[Point]:
   return [point for each in sweep['series'] for point in each['points']]
 
 
-def _draw_paper(axes: axes_lib.Axes, sweep: Sweep, styles: Sequence[Style]) -> None:
+def _draw_paper(
+  axes: axes_lib.Axes, sweep: Sweep, styles: Sequence[Style]
+) -> list[lines_lib.Line2D]:
   """The paper's points under ours, with the marker of our series of that label."""
-  for each, marker in zip(sweep['paper_points'], _paper_markers(sweep, styles), strict=True):
-    x, y = zip(*each['points'], strict=True) if each['points'] else ((), ())
-    look = dict(color=style.PAPER, linewidth=1.0, markersize=6, zorder=1)
-    axes.plot(x, y, marker=marker, linestyle='-' if each['label'] else '', **look)
-
-
-def _paper_markers(sweep: Sweep, styles: Sequence[Style]) -> list[str]:
   ours = [each['label'] for each in sweep['series']]
   own = {label: marker for label, (_, marker) in zip(ours, styles, strict=False) if label}
-  return [own.get(each['label'], 'X') for each in sweep['paper_points']]
-
-
-def _paper_handles(sweep: Sweep, styles: Sequence[Style]) -> list[lines_lib.Line2D]:
-  return [
-    style.handle(
-      f'the paper: {each["label"]}' if each['label'] else 'the paper',
-      style.PAPER,
-      marker,
-      '-' if each['label'] else '',
-    )
-    for each, marker in zip(sweep['paper_points'], _paper_markers(sweep, styles), strict=True)
-  ]
+  handles = []
+  for each in sweep['paper_points']:
+    x, y = zip(*each['points'], strict=True) if each['points'] else ((), ())
+    marker, line = own.get(each['label'], 'X'), '-' if each['label'] else ''
+    look = dict(color=style.PAPER, linewidth=1.0, markersize=6, zorder=1)
+    axes.plot(x, y, marker=marker, linestyle=line, **look)
+    label = f'the paper: {each["label"]}' if each['label'] else 'the paper'
+    handles.append(style.handle(label, style.PAPER, marker, line))
+  return handles
 
 
 def _draw_references(
@@ -126,9 +106,8 @@ def _draw_references(
   split = 'validation' if sweep['kind'] == 'curves' else 'test'
   for i, name in enumerate(sweep['references']):
     entry = results['networks'][name]
-    found = entry['metrics'][split]
     metric = 'error' if sweep['kind'] == 'curves' else comparison.metric(entry)
-    error = found[metric]['mean']
+    error = entry['metrics'][split][metric]['mean']
     value = 100 - error if sweep['y'] == 'accuracy' else error
     look: dict[str, Any] = dict(
       color=style.INK, linewidth=1, linestyle=REFERENCE_LINES[i % len(REFERENCE_LINES)]
@@ -148,9 +127,9 @@ def _draw_diagonal(axes: axes_lib.Axes) -> lines_lib.Line2D:
 
 
 def _bars(results: Mapping[str, Any], sweep: Sweep) -> figure_lib.Figure:
-  """A bar a network, grouped by series, with its figure beside it."""
+  """A bar a network, grouped by series, with its mean beside it."""
   points = _all_points(sweep)
-  figure, axes = style.new(8, 1.6 + 0.42 * len(points))
+  drawn, axes = style.new(8, 1.6 + 0.42 * len(points))
   widest = max(point['mean'] + (point['std'] or 0) for point in points)
   handles, row = [], 0
   for each, (color, _) in zip(sweep['series'], _styles(results, sweep), strict=True):
@@ -160,55 +139,48 @@ def _bars(results: Mapping[str, Any], sweep: Sweep) -> figure_lib.Figure:
     if each['label'] and each['points']:
       handles.append(style.handle(each['label'], color, 's'))
   handles += _draw_references(results, sweep, axes.axvline)
-  labels = [results['networks'][point['network']]['label'] for point in points]
-  axes.set_yticks(range(len(points)), labels)
-  axes.set_ylim(len(points) - 0.4, -0.6)
+  style.rows(axes, [results['networks'][point['network']]['label'] for point in points])
   axes.set_xlim(0, 1.22 * widest or 1)
-  axes.tick_params(axis='y', length=0)
-  axes.grid(axis='x', color=style.PALE, linewidth=0.7)
   _titles(axes, results, sweep, f'test {_y_label(results, sweep)}', '')
-  style.legend(figure, handles, style.spread(results))
-  return figure
+  style.legend(drawn, handles, style.spread(results))
+  return drawn
 
 
 def _draw_bar(axes: axes_lib.Axes, row: int, point: Point, color: str, space: float) -> None:
   axes.barh(row, point['mean'], height=0.6, color=color, alpha=0.35, zorder=2)
   look = dict(color=color, elinewidth=1.6, capsize=3, zorder=3)
   axes.errorbar(point['mean'], row, xerr=point['std'], **look)
-  spread = '' if point['std'] is None else f' ± {point["std"]:.2f}'
   end = point['mean'] + (point['std'] or 0.0) + space
-  axes.text(end, row, f'{point["mean"]:.2f}{spread}', va='center', zorder=4, **style.NAME)
+  axes.text(end, row, texts.summary_text(point), va='center', zorder=4, **style.NAME)
 
 
 def _curves(
   results: Mapping[str, Any], sweep: Sweep, folders: Sequence[pathlib.Path]
 ) -> figure_lib.Figure | None:
   """A line a network, all in one pair of axes; None if none has a curve."""
-  figure, axes = style.new(8, 5.6)
+  drawn, axes = style.new(8, 5.6)
   if sweep['log_x']:
     axes.set_xscale('log')
   points = _all_points(sweep)
   styles = style.styles([style.kind(results['networks'][p['network']]) for p in points])
-  drawn: list[curves_lib.Curve] = []
-  handles = []
-  _draw_paper(axes, sweep, ())
+  curves: list[results_lib.Curve] = []
+  handles, of_paper = [], _draw_paper(axes, sweep, ())
   for point, (color, _) in zip(points, styles, strict=True):
     curve = _curve(sweep, point, folders, 'validation')
     if curve is None:
       continue
     style.band(axes, *curve, color)
-    if sweep['y'] == 'loss':
-      training = _curve(sweep, point, folders, 'train')
-      if training is not None:
-        style.band(axes, *training, color, '--')
-    drawn.append(curve)
+    training = _curve(sweep, point, folders, 'train') if sweep['y'] == 'loss' else None
+    if training is not None:
+      style.band(axes, *training, color, '--')
+    curves.append(curve)
     label = results['networks'][point['network']]['label']
     handles.append(style.handle(label, color, '', '-'))
-  if not any(len(x) > 1 for x, _ in drawn):
+  if not any(len(x) > 1 for x, _ in curves):
     return None
   handles += _draw_references(results, sweep, axes.axhline)
   if sweep['y'] == 'error':
-    axes.set_ylim(top=style.top_of_curves(drawn))
+    axes.set_ylim(top=style.top_of_curves(curves))
   elif sweep['y'] == 'loss':
     axes.set_yscale('log')
     style.log_ticks(axes.yaxis)
@@ -218,21 +190,18 @@ def _curves(
     axes.set_xlim(left=0)
   axes.grid(color=style.PALE, linewidth=0.7, which='major')
   _titles(axes, results, sweep, sweep['x_label'], f'validation {_y_label(results, sweep)}')
-  style.legend(figure, handles + _paper_handles(sweep, ()), style.spread(results))
-  return figure
+  style.legend(drawn, handles + of_paper, style.spread(results))
+  return drawn
 
 
 def _curve(
   sweep: Sweep, point: Point, folders: Sequence[pathlib.Path], kind: str
-) -> curves_lib.Curve | None:
+) -> results_lib.Curve | None:
   """x [evaluations] and values [seeds, evaluations] of a network."""
   folders = [folder / point['network'] for folder in folders]
-  curve = curves_lib.read(folders, kind, 'loss' if sweep['y'] == 'loss' else 'error')
-  step = {
-    'steps': 1.0,
-    'epochs': point['x'],
-    'seconds': curves_lib.seconds_per_step(folders),
-  }[sweep['x']]
+  curve = results_lib.read_curve(folders, kind, 'loss' if sweep['y'] == 'loss' else 'error')
+  seconds = results_lib.seconds_per_step(folders)
+  step = {'steps': 1.0, 'epochs': point['x'], 'seconds': seconds}[sweep['x']]
   if curve is None or step is None:
     return None
   steps, values = curve

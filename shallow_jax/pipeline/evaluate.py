@@ -27,6 +27,7 @@ from shallow_jax.report import predictions
 from shallow_jax.runtime import processes
 from shallow_jax.runtime import provenance
 from shallow_jax.runtime import storage
+from shallow_jax.settings import targets as targets_lib
 from shallow_jax.speech import recognise
 from shallow_jax.training import kmeans_svm
 
@@ -130,7 +131,7 @@ def _figures(
   found['predictions'] = logits['test'].argmax(axis=-1)
   found['recognised'] = None if per is None else per(logits)
   found['fidelity'] = None
-  if graph.target(entry) is not None:
+  if targets_lib.target(entry) is not None:
     _, its_members = teacher.members_for(experiment, entry, seed)
     found['fidelity'] = metrics.fidelity(logits['test'], logits_of(tuple(its_members), 'test'))
   return found

@@ -135,7 +135,7 @@ def store_targets(experiment: experiment_lib.Experiment, network: str) -> None:
   aligner = targets_lib.aligner(entry['targets'])
   if aligner is not None:
     realigned_labels.store(experiment, aligner)
-  if graph.target(entry) is None:
+  if targets_lib.target(entry) is None:
     return
   for seed in range(entry['seeds']):
     name, members = teacher.members_for(experiment, entry, seed)

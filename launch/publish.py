@@ -17,6 +17,7 @@ from shallow_jax.report import comparison
 from shallow_jax.report import page
 from shallow_jax.report import tables
 from shallow_jax.report.figures import style
+from shallow_jax.runtime import errors
 from shallow_jax.runtime import storage
 
 CONFIGS = pathlib.Path(__file__).parents[1] / 'configs'
@@ -28,7 +29,7 @@ NOT_RUN = 'not run here yet'
 Entry = Mapping[str, Any]
 
 
-class PublishError(RuntimeError):
+class PublishError(errors.ExpectedError, RuntimeError):
   """A page that can't be filled; the message is one line."""
 
 
@@ -216,7 +217,7 @@ def main() -> None:
   arguments = parser.parse_args()
   try:
     publish(arguments.workdir, arguments.name)
-  except (PublishError, storage.StorageError) as error:
+  except errors.ExpectedError as error:
     sys.exit(f'shallow_jax.publish: {error}')
 
 

@@ -38,7 +38,6 @@ from shallow_jax.logits import predict
 from shallow_jax.models import size as size_lib
 from shallow_jax.pipeline import graph
 from shallow_jax.runtime import host
-from shallow_jax.runtime import provenance
 from shallow_jax.settings import defaults
 from shallow_jax.settings import targets as targets_lib
 from shallow_jax.training import feed as feed_lib
@@ -65,7 +64,7 @@ def main(argv: list[str]) -> None:
   config = defaults.plain(defaults.complete(_CONFIG.value))
   dataset = data_lib.load(config['data'])
   found: dict[str, Any] = {
-    'provenance': provenance.of_this_process(),
+    'provenance': host.provenance(),
     'keep_memory': _KEEP_MEMORY.value,
     'networks': {},
   }

@@ -162,3 +162,6 @@ PRESENTATION = ('label', 'paper', 'seeds')
 # Keys that are younger than many runs: at its default one is left out of the fingerprint, so that
 # these runs go on with the one they have.
 YOUNGER = ('fit', 'compute_dtype', 'seeds_together')
+
+# What `run` may be told to do alone: one arrow of the chain.
+STAGES = ('all', 'train', 'logits', 'evaluate', 'report')

@@ -12,15 +12,15 @@ DIR is a TFDS data_dir with cifar10 and cifar100, or holds the folders of their 
 
 import ml_collections
 
-from shallow_jax.settings import defaults
+import shallow_jax
 
 VARIANTS = ('smoke',)
 EPOCH = 351  # steps of 128 images in an epoch of the 45,000 labelled ones
 
 
 def get_config(variant: str = '') -> ml_collections.ConfigDict:
-  chosen = defaults.variants(variant, VARIANTS)
-  config = defaults.experiment(
+  chosen = shallow_jax.variants(variant, VARIANTS)
+  config = shallow_jax.experiment(
     name='CIFAR-10',
     data=dict(
       name='cifar10',

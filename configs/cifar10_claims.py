@@ -17,8 +17,8 @@ from typing import Any
 
 import ml_collections
 
+import shallow_jax
 from shallow_jax.models import notation
-from shallow_jax.settings import defaults
 
 VARIANTS = ('cpu', 'smoke')
 BATCH = 128
@@ -109,9 +109,9 @@ SMOKE = dataclasses.replace(
 
 
 def get_config(variant: str = '') -> ml_collections.ConfigDict:
-  chosen = defaults.variants(variant, VARIANTS)
+  chosen = shallow_jax.variants(variant, VARIANTS)
   size = SMOKE if 'smoke' in chosen else CPU if 'cpu' in chosen else FULL
-  config = defaults.experiment(
+  config = shallow_jax.experiment(
     name='The claims on CIFAR-10',
     data=dict(
       name='cifar10',

@@ -23,8 +23,8 @@ from typing import Any
 
 import ml_collections
 
+import shallow_jax
 from shallow_jax.models import notation
-from shallow_jax.settings import defaults
 
 VARIANTS = ('cpu', 'pair', 'cifar100', 'smoke')
 BATCH = 128
@@ -143,7 +143,7 @@ PAPER = dict(
 
 
 def get_config(variant: str = '') -> ml_collections.ConfigDict:
-  chosen = defaults.variants(variant, VARIANTS)
+  chosen = shallow_jax.variants(variant, VARIANTS)
   on_cifar100 = 'cifar100' in chosen
   size = size_of(chosen)
   networks = rows(size)
@@ -152,7 +152,7 @@ def get_config(variant: str = '') -> ml_collections.ConfigDict:
   if not on_cifar100:
     for name, entry in networks.items():
       entry['paper'] = paper(entry.get('init', name))
-  config = defaults.experiment(
+  config = shallow_jax.experiment(
     name='Table 2 on CIFAR-100' if on_cifar100 else 'Table 2 on CIFAR-10',
     data=dict(
       name='cifar100' if on_cifar100 else 'cifar10',

@@ -13,14 +13,14 @@ from typing import Any
 
 import ml_collections
 
-from shallow_jax.settings import defaults
+import shallow_jax
 
 VARIANTS = ('full', 'smoke')
 
 
 def get_config(variant: str = '') -> ml_collections.ConfigDict:
-  chosen = defaults.variants(variant, VARIANTS)
-  config = defaults.experiment(
+  chosen = shallow_jax.variants(variant, VARIANTS)
+  config = shallow_jax.experiment(
     name='Digits',
     splits=(2, 3, 4) if 'full' in chosen else (),  # 0 and 1 served while it was written
     data=data(),

@@ -19,8 +19,8 @@ from typing import Any
 
 import ml_collections
 
+import shallow_jax
 from shallow_jax.models import notation
-from shallow_jax.settings import defaults
 from shallow_jax.training import learning_rates
 
 VARIANTS = ('sample', 'smoke')
@@ -125,10 +125,10 @@ PAPER = {
 
 
 def get_config(variant: str = '') -> ml_collections.ConfigDict:
-  chosen = defaults.variants(variant, VARIANTS)
+  chosen = shallow_jax.variants(variant, VARIANTS)
   on_sample = 'sample' in chosen
   size = SMOKE if 'smoke' in chosen else SAMPLE if on_sample else FULL
-  config = defaults.experiment(
+  config = shallow_jax.experiment(
     name=f'The figures on {"the TIMIT sample" if on_sample else "TIMIT"}',
     splits=ROTATIONS if on_sample and size is not SMOKE else (),
     data=dict(name='timit_sample' if on_sample else 'timit'),

@@ -29,8 +29,8 @@ from typing import Any
 
 import ml_collections
 
+import shallow_jax
 from shallow_jax.models import notation
-from shallow_jax.settings import defaults
 from shallow_jax.training import learning_rates
 
 VARIANTS = ('sample', 'arctic', 'librispeech', 'smoke')
@@ -145,14 +145,14 @@ PAPER = dict(
 
 
 def get_config(variant: str = '') -> ml_collections.ConfigDict:
-  chosen = defaults.variants(variant, VARIANTS)
+  chosen = shallow_jax.variants(variant, VARIANTS)
   corpus, data = next((CORPORA[name] for name in CORPORA if name in chosen), TIMIT)
   size = size_of(chosen)
   networks = rows(size) | controls(size)
   if data['name'] == 'timit':
     for name in PAPER:
       networks[name]['paper'] = paper(name)
-  config = defaults.experiment(
+  config = shallow_jax.experiment(
     name=f'Table 1 on {corpus}',
     splits=ROTATIONS if 'sample' in chosen and 'smoke' not in chosen else (),
     data=data,

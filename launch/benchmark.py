@@ -37,7 +37,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # a checkout need no
 from launch.benchmarks import figure
 from launch.benchmarks import nets
 from launch.benchmarks import rounds
-from shallow_jax.runtime import provenance
+from shallow_jax.runtime import host
 from shallow_jax.runtime import storage
 
 _OURS = 'launch.benchmarks.ours'
@@ -291,7 +291,7 @@ def _show(
 
 def _provenance() -> dict[str, Any]:
   return {
-    **provenance.of_this_process(),
+    **host.provenance(),
     'processor': _processor(),
     'batch_size': _BATCH.value,
     'rounds': _ROUNDS.value,

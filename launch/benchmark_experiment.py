@@ -38,8 +38,8 @@ from shallow_jax.logits import predict
 from shallow_jax.models import size as size_lib
 from shallow_jax.pipeline import graph
 from shallow_jax.runtime import host
-from shallow_jax.runtime import provenance
 from shallow_jax.settings import defaults
+from shallow_jax.settings import targets as targets_lib
 from shallow_jax.training import feed as feed_lib
 from shallow_jax.training import optimizer
 from shallow_jax.training import problem as problem_lib
@@ -64,7 +64,7 @@ def main(argv: list[str]) -> None:
   config = defaults.plain(defaults.complete(_CONFIG.value))
   dataset = data_lib.load(config['data'])
   found: dict[str, Any] = {
-    'provenance': provenance.of_this_process(),
+    'provenance': host.provenance(),
     'keep_memory': _KEEP_MEMORY.value,
     'networks': {},
   }
@@ -112,7 +112,7 @@ def _problem(entry: Mapping[str, Any], dataset: dataset_lib.Dataset) -> problem_
   """A network's problem on its own examples; a student's targets are drawn: they cost the same."""
   split = dataset_lib.concatenate([dataset.splits[name] for name in entry['examples']])
   examples, statistics_ = dict(split.arrays), None
-  if graph.target(entry) is not None:
+  if targets_lib.target(entry) is not None:
     classes = len(dataset.class_names)
     shape = (len(split), entry['views'], classes)
     examples['target'] = np.random.default_rng(0).standard_normal(shape, np.float32)

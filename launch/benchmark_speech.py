@@ -29,7 +29,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # a checkout need no
 
 from shallow_jax import data as data_lib
 from shallow_jax.data import dataset as dataset_lib
-from shallow_jax.runtime import provenance
+from shallow_jax.runtime import host
 from shallow_jax.settings import defaults
 from shallow_jax.speech import recognise
 from shallow_jax.speech import viterbi
@@ -48,7 +48,7 @@ def main(argv: list[str]) -> None:
   with tempfile.TemporaryDirectory() as cache:
     dataset, features = _timed(lambda: data_lib.load(dict(config['data'], cache_dir=cache)))
   found = {
-    'provenance': provenance.of_this_process(),
+    'provenance': host.provenance(),
     'frames': {name: len(split) for name, split in dataset.splits.items()},
     'features': {**features, 'peak_gb': _peak_gb()},
     'decoding': {**_decoding(dataset), 'peak_gb': _peak_gb()},

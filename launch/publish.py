@@ -21,6 +21,7 @@ from shallow_jax.report import comparison
 from shallow_jax.report import page
 from shallow_jax.report import tables
 from shallow_jax.report import texts
+from shallow_jax.runtime import errors
 from shallow_jax.runtime import storage
 
 CONFIGS = pathlib.Path(__file__).parents[1] / 'configs'
@@ -30,7 +31,7 @@ VALUE = re.compile(r'(<!-- ours:([\w-]+)/([\w-]+) ([^>]+?) -->)(.*?)(<!-- end --
 NOT_RUN = 'not run here yet'
 
 
-class PublishError(RuntimeError):
+class PublishError(errors.ExpectedError, RuntimeError):
   """A page that can't be filled; the message is one line."""
 
 
@@ -209,7 +210,7 @@ def main() -> None:
   arguments = parser.parse_args()
   try:
     publish(arguments.workdir, arguments.name)
-  except (PublishError, storage.StorageError) as error:
+  except errors.ExpectedError as error:
     sys.exit(f'launch/publish.py: {error}')
 
 

@@ -1,9 +1,14 @@
-"""The command: `shallow-jax run`, `report`, `verify` (python -m shallow_jax.main is `run`).
+"""Runs an experiment, writes its report anew, or verifies stores of logits.
 
-Kept short so that everything below can be imported and tested without flags.
+  shallow-jax run --config=configs/digits.py --workdir=runs/digits
+  shallow-jax report --workdir=runs/digits
+  shallow-jax verify runs/digits/teacher/logits/train
+
+Without a command it is `run`. python -m shallow_jax.main is the same.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+import functools
 import logging
 import pathlib
 import sys
@@ -15,44 +20,22 @@ from absl import flags
 import ml_collections
 from ml_collections import config_flags
 
-from shallow_jax.data import dataset
-from shallow_jax.logits import manifest as logit_manifest
-from shallow_jax.logits import store as logit_store
-from shallow_jax.pipeline import experiment as experiment_lib
-from shallow_jax.pipeline import run as run_lib
-from shallow_jax.report import page
-from shallow_jax.report import results
-from shallow_jax.report import tables
-from shallow_jax.runtime import checkpoint
+import shallow_jax
 from shallow_jax.runtime import command_line
-from shallow_jax.runtime import metric_writer
-from shallow_jax.runtime import parallel
-from shallow_jax.runtime import processes
-from shallow_jax.runtime import run_guard
-from shallow_jax.runtime import storage
-from shallow_jax.settings import defaults
+from shallow_jax.runtime import errors
+from shallow_jax.settings import keys
+from shallow_jax.settings import values
+
+# What a command needs is imported when it runs: a typo and --help wait for no JAX.
 
 COMMANDS = ('run', 'report', 'verify')
-EXPECTED_ERRORS = (
-  checkpoint.CheckpointError,
-  defaults.ConfigError,
-  experiment_lib.ExperimentError,
-  logit_manifest.LogitStoreError,
-  metric_writer.MetricWriterError,
-  parallel.ParallelError,
-  processes.ProcessesError,
-  results.ResultsError,
-  run_guard.RunGuardError,
-  storage.StorageError,
-  dataset.DataError,
-)
 
 _CONFIG = config_flags.DEFINE_config_file(
   'config', None, 'An experiment, such as configs/digits.py:smoke'
 )
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Where the run lies or goes')
 _ONLY = flags.DEFINE_list('only', [], 'These networks and what they need; all, if left out')
-_STAGE = flags.DEFINE_enum('stage', 'all', run_lib.STAGES, 'One arrow of the chain alone')
+_STAGE = flags.DEFINE_enum('stage', 'all', keys.STAGES, 'One arrow of the chain alone')
 _ADDRESS = flags.DEFINE_string('coordinator_address', '', 'Of several processes: HOST:PORT of 0')
 _NUM_PROCESSES = flags.DEFINE_integer('num_processes', 1, 'How many run this same command')
 _PROCESS_ID = flags.DEFINE_integer('process_id', 0, 'Which of them this one is')
@@ -63,16 +46,16 @@ _DISTRIBUTED = flags.DEFINE_bool(
 
 def main(argv: list[str]) -> None:
   """Runs a command; what is wrong with its input is one line and exit code 1."""
-  command, *arguments = argv[1:] or ['run']
   try:
-    defaults.choice(command, COMMANDS, 'command')
-    if command == 'verify':
-      _verify(arguments)
-    elif command == 'report':
-      _show(run_lib.report_again(_given(_WORKDIR.value, '--workdir=FOLDER')))
-    else:
-      _run()
-  except EXPECTED_ERRORS as error:
+    command = _command(argv[1:])
+  except errors.ExpectedError as error:
+    sys.exit(f'shallow-jax: {error}')
+  from shallow_jax.runtime import processes
+  from shallow_jax.runtime import run_guard
+
+  try:
+    command()
+  except errors.ExpectedError as error:
     processes.end(f'shallow-jax: {error}')
   except run_guard.Stopped as stopped:
     print(f'shallow-jax: {stopped}; the same command goes on from there', file=sys.stderr)
@@ -84,56 +67,79 @@ def main(argv: list[str]) -> None:
 
 
 def entry_point() -> None:
-  """The console script."""
+  """The console script; its --help is this module's, flags included."""
+  sys.modules['__main__'].__doc__ = __doc__
+  for flag in flags.FLAGS.get_key_flags_for_module(__name__):
+    flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
   command_line.log_to_terminal()
-  app.run(main, flags_parser=command_line.parse)
+  app.run(main, flags_parser=_parse)
 
 
-def _run() -> None:
+def _parse(argv: Sequence[str]) -> list[str]:
+  """Parses flags; none beside an unknown command, for to load a config file takes seconds."""
+  is_unknown = argv[1:] and not argv[1].startswith('-') and argv[1] not in COMMANDS
+  return command_line.parse(argv[:2] if is_unknown else argv)
+
+
+def _command(words: list[str]) -> Callable[[], None]:
+  """What the words ask for, ready to be called; raises ConfigError for what is wrong with them."""
+  name, *folders = words or ['run']
+  values.choice(name, COMMANDS, 'command')
+  if name == 'verify':
+    return functools.partial(_verify, folders)
+  if name == 'report':
+    return functools.partial(_report, _given(_WORKDIR.value, '--workdir=FOLDER'))
   config = _given(_CONFIG.value, '--config=FILE.py')
   workdir = _given(_WORKDIR.value, '--workdir=FOLDER')
   if not isinstance(config, ml_collections.ConfigDict):  # ml_collections' stand-in: no such file
     path = config_flags.get_config_filename(flags.FLAGS['config'])
-    raise defaults.ConfigError(f'--config={path}: no such file')
-  _join_processes()
-  command_line.keep_compiled_programs()
-  found = run_lib.run(config, workdir, only=_ONLY.value, stage=_STAGE.value)
-  if processes.is_first():
-    _show(found)
+    raise values.ConfigError(f'--config={path}: no such file')
+  return functools.partial(_run, config, workdir)
 
 
-def _join_processes() -> None:
-  """Starts together with the other processes, of which the first one speaks for all."""
+def _given(value: Any, flag: str) -> Any:
+  if value is None:
+    raise values.ConfigError(f'expected {flag}')
+  return value
+
+
+def _run(config: ml_collections.ConfigDict, workdir: str) -> None:
+  from shallow_jax.runtime import processes
+
   if _DISTRIBUTED.value:
     processes.start_in_cluster()
   elif _ADDRESS.value:
     processes.start(_ADDRESS.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
   elif _NUM_PROCESSES.value > 1:
     raise processes.ProcessesError('--num_processes: expected --coordinator_address=HOST:PORT too')
-  if not processes.is_first():
+  if not processes.is_first():  # which speaks for all
     logging.getLogger('shallow_jax').setLevel(logging.WARNING)
+  command_line.keep_compiled_programs()
+  results = shallow_jax.run(config, workdir, only=_ONLY.value, stage=_STAGE.value)
+  if processes.is_first():
+    _show(results, workdir)
 
 
-def _show(found: Mapping[str, Any]) -> None:
-  folder = pathlib.Path(_WORKDIR.value or '') / 'report'
-  print(
-    '',
-    tables.short_table(found),
-    page.headline(found),
-    f'Report and figures: {folder}',
-    sep='\n',
-  )
+def _report(workdir: str) -> None:
+  from shallow_jax.pipeline import run
+
+  _show(run.report_again(workdir), workdir)
 
 
-def _given(value: Any, flag: str) -> Any:
-  if value is None:
-    raise defaults.ConfigError(f'expected {flag}')
-  return value
+def _show(results: Mapping[str, Any], workdir: str) -> None:
+  from shallow_jax.report import page
+  from shallow_jax.report import tables
+
+  folder = pathlib.Path(workdir) / 'report'
+  lines = ('', tables.short_table(results), page.headline(results), f'Report and figures: {folder}')
+  print(*lines, sep='\n')
 
 
 def _verify(folders: list[str]) -> None:
+  from shallow_jax.logits import store
+
   for folder in folders:
-    spec = logit_store.verify(folder).spec
+    spec = store.verify(folder).spec
     print(f'{folder}: {spec.views} x {spec.num_examples} x {len(spec.class_names)} logits, whole')
 
 

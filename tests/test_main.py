@@ -77,6 +77,58 @@ def test_a_workdir_in_a_bucket_is_one_line_and_leaves_nothing(command, tmp_path)
   assert list(tmp_path.iterdir()) == []
 
 
+NOT_RUN = {
+  'help': ['--help'],
+  'help beside a config': [DIGITS, '--help'],
+  'an unknown command': ['rnu'],
+  'an unknown command beside a config': ['rnu', DIGITS, '--workdir=x'],
+  'an unknown flag': ['--workdr=x'],
+  'an unknown flag beside a config': [DIGITS, '--workdr=x'],
+  'no config': ['run', '--workdir=x'],
+  'no such config': ['--config=configs/digit.py', '--workdir=x'],
+  'no workdir': ['report'],
+}
+
+
+@pytest.mark.parametrize('arguments', NOT_RUN.values(), ids=NOT_RUN.keys())
+def test_what_does_not_run_waits_for_nothing_heavy(arguments):
+  done = subprocess.run(
+    [sys.executable, '-X', 'importtime', '-m', 'shallow_jax.main', *arguments],
+    capture_output=True,
+    text=True,
+    check=False,
+    env=os.environ | {'PYTHONPATH': str(ROOT)},
+  )
+  assert done.returncode == 1
+  assert 'Traceback' not in done.stderr
+  lines = [line for line in done.stderr.splitlines() if line.startswith('import time:')]
+  imported = {line.rpartition('|')[2].strip().partition('.')[0] for line in lines}
+  assert 'ml_collections' in imported
+  assert not imported & {'jax', 'flax', 'orbax', 'optax', 'numpy', 'scipy', 'matplotlib'}
+
+
+def test_help_of_the_console_script_shows_commands_and_flags(tmp_path):
+  script = tmp_path / 'shallow-jax'
+  script.write_text('from shallow_jax.main import entry_point\nentry_point()\n')
+  shown = [
+    subprocess.run(
+      [sys.executable, *program, '--help'],
+      capture_output=True,
+      text=True,
+      check=False,
+      env=os.environ | {'PYTHONPATH': str(ROOT)},
+    ).stdout
+    for program in (['-m', 'shallow_jax.main'], [script])
+  ]
+  for text in shown:
+    assert 'shallow-jax verify' in text
+    flags = set(re.findall(r'^  --(?:\[no\])?(\w+)', text, re.MULTILINE))
+    assert flags == {
+      *('config', 'workdir', 'only', 'stage'),
+      *('coordinator_address', 'num_processes', 'process_id', 'distributed'),
+    }
+
+
 def test_a_workdir_that_cannot_be_written(tmp_path):
   file = tmp_path / 'file'
   file.write_text('')

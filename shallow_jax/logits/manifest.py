@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from shallow_jax.runtime import errors
 from shallow_jax.runtime import storage
 
 FORMAT_VERSION = 1
@@ -25,7 +26,7 @@ HEADER_BYTES = 128  # of a shard's file, before its logits
 _DTYPES = {'float32': '<f4', 'float16': '<f2'}
 
 
-class LogitStoreError(ValueError):
+class LogitStoreError(errors.ExpectedError, ValueError):
   """A store is damaged, unfinished or not the one expected; the message is one line."""
 
 

@@ -24,9 +24,10 @@ from shallow_jax.pipeline import realigned_labels
 from shallow_jax.pipeline import teacher
 from shallow_jax.pipeline import trained
 from shallow_jax.report import predictions
+from shallow_jax.runtime import host
 from shallow_jax.runtime import processes
-from shallow_jax.runtime import provenance
 from shallow_jax.runtime import storage
+from shallow_jax.settings import targets as targets_lib
 from shallow_jax.speech import recognise
 from shallow_jax.training import kmeans_svm
 
@@ -130,7 +131,7 @@ def _figures(
   found['predictions'] = logits['test'].argmax(axis=-1)
   found['recognised'] = None if per is None else per(logits)
   found['fidelity'] = None
-  if graph.target(entry) is not None:
+  if targets_lib.target(entry) is not None:
     _, its_members = teacher.members_for(experiment, entry, seed)
     found['fidelity'] = metrics.fidelity(logits['test'], logits_of(tuple(its_members), 'test'))
   return found
@@ -297,7 +298,7 @@ def _provenance(
 ) -> dict[str, Any]:
   is_ensemble = bool(experiment.networks[network]['ensemble'])
   return {
-    **provenance.of_this_process(),
+    **host.provenance(),
     'mesh': None if is_ensemble else records[0].get('mesh'),
     'config_hash': storage.sha256_json(experiment.fingerprints[network]),
     'wall_seconds': 0.0 if is_ensemble else _training_seconds(records, search),

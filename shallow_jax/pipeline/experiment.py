@@ -14,10 +14,11 @@ from typing import Any
 
 from shallow_jax.data import dataset as dataset_lib
 from shallow_jax.pipeline import graph
+from shallow_jax.runtime import errors
 from shallow_jax.runtime import run_guard
 
 
-class ExperimentError(RuntimeError):
+class ExperimentError(errors.ExpectedError, RuntimeError):
   """A workdir that does not hold what a stage needs; its message is one line."""
 
 

@@ -5,17 +5,11 @@ from typing import Any, NamedTuple
 
 from shallow_jax.data import dataset as dataset_lib
 from shallow_jax.settings import defaults
+from shallow_jax.settings import keys
 from shallow_jax.settings import targets as targets_lib
 from shallow_jax.training import losses
 
 Networks = Mapping[str, Mapping[str, Any]]
-
-
-class Target(NamedTuple):
-  """A network whose logits are targets; `seed` where it is one of its seeds that all learn from."""
-
-  network: str
-  seed: int | None
 
 
 class LogitSet(NamedTuple):
@@ -23,14 +17,6 @@ class LogitSet(NamedTuple):
 
   name: str
   views: int
-
-
-def target(entry: Mapping[str, Any]) -> Target | None:
-  """The network whose logits an entry learns from, None for labels (after `check_names`)."""
-  if targets_lib.are_labels(entry['targets']):
-    return None
-  name, _, seed = entry['targets'].partition('/')
-  return Target(name, int(seed) if seed else None)
 
 
 def aligner(networks: Networks, name: str) -> str | None:
@@ -41,7 +27,7 @@ def aligner(networks: Networks, name: str) -> str | None:
   entry = networks[name]
   if entry['ensemble']:
     return aligner(networks, entry['ensemble'][0])
-  teacher = target(entry)
+  teacher = targets_lib.target(entry)
   return (
     targets_lib.aligner(entry['targets']) if teacher is None else aligner(networks, teacher.network)
   )
@@ -55,7 +41,7 @@ def estimates_posteriors(networks: Networks, name: str) -> bool:
 
 def dependencies(entry: Mapping[str, Any]) -> list[str]:
   """The networks that must be finished before this one."""
-  teacher = target(entry)
+  teacher = targets_lib.target(entry)
   needed = (
     *entry['ensemble'],
     teacher.network if teacher else '',
@@ -137,7 +123,7 @@ def fingerprint(
       'splits': {key: dataset['splits'][key] for key in sets},
       'views': dataset['views'] if entry['views'] > 1 else None,
     }
-  if target(entry) is not None:
+  if targets_lib.target(entry) is not None:
     found['logits_dtype'] = logits['dtype']
   found['needs'] = {
     needed: {
@@ -150,13 +136,13 @@ def fingerprint(
 
 
 def _is_left_out(key: str, value: Any) -> bool:
-  is_young = key in defaults.YOUNGER and value == defaults.NETWORK[key]
-  return is_young or key in defaults.PRESENTATION
+  is_young = key in keys.YOUNGER and value == keys.NETWORK[key]
+  return is_young or key in keys.PRESENTATION
 
 
 def _seeds(networks: Networks, entry: Mapping[str, Any], needed: str) -> int | None:
   """How many seeds of `needed` an entry depends on; None where `targets` takes one of them."""
-  teacher = target(entry)
+  teacher = targets_lib.target(entry)
   others = [*entry['ensemble'], entry['init']]
   is_one = targets_lib.aligner(entry['targets']) == needed or (
     teacher is not None and teacher.network == needed and teacher.seed is not None
@@ -214,7 +200,7 @@ def _check_targets(networks: Networks, entry: Mapping[str, Any], where: str) -> 
 
 
 def _check_shared_targets(networks: Networks, entry: Mapping[str, Any], where: str) -> None:
-  teacher = target(entry)
+  teacher = targets_lib.target(entry)
   if teacher is None or teacher.seed is not None or networks[teacher.network]['ensemble']:
     return
   if networks[teacher.network]['seeds'] > 1:
@@ -235,7 +221,7 @@ def _check_seed(teacher: Mapping[str, Any], name: str, seed: str, what: str) -> 
 
 def _check_examples(entry: Mapping[str, Any], dataset: dataset_lib.Dataset, where: str) -> None:
   count = 0
-  needs_labels = target(entry) is None
+  needs_labels = targets_lib.target(entry) is None
   if targets_lib.aligner(entry['targets']) is not None:
     _check_alignment(entry, dataset, where)
   for name in entry['examples']:

@@ -1,6 +1,6 @@
 """Runs an experiment: what is due of each network, in the order of the graph.
 
-  results = pipeline.run(config, 'runs/digits')
+  results = shallow_jax.run(config, 'runs/digits')
 
 A workdir's layout is described in shallow_jax/pipeline/experiment.py.
 """
@@ -29,11 +29,10 @@ from shallow_jax.runtime import processes
 from shallow_jax.runtime import run_guard
 from shallow_jax.runtime import storage
 from shallow_jax.settings import defaults
+from shallow_jax.settings import keys
 from shallow_jax.settings import targets as targets_lib
 
 _log = logging.getLogger(__name__)
-
-STAGES = ('all', 'train', 'logits', 'evaluate', 'report')
 
 
 def run(
@@ -58,7 +57,7 @@ def run(
   """
   host.keep_freed_memory()
   full = defaults.plain(defaults.complete(config))
-  defaults.choice(stage, STAGES, '--stage')
+  defaults.choice(stage, keys.STAGES, '--stage')
   workdir = defaults.local_path(workdir, 'workdir')
   with processes.guard(workdir) as stop:
     if processes.is_first():
@@ -135,7 +134,7 @@ def store_targets(experiment: experiment_lib.Experiment, network: str) -> None:
   aligner = targets_lib.aligner(entry['targets'])
   if aligner is not None:
     realigned_labels.store(experiment, aligner)
-  if graph.target(entry) is None:
+  if targets_lib.target(entry) is None:
     return
   for seed in range(entry['seeds']):
     name, members = teacher.members_for(experiment, entry, seed)

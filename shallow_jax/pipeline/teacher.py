@@ -15,6 +15,7 @@ from shallow_jax.pipeline import graph
 from shallow_jax.pipeline import trained
 from shallow_jax.runtime import metric_writer
 from shallow_jax.runtime import processes
+from shallow_jax.settings import targets as targets_lib
 
 ALIGNMENT_ROWS = 64
 ALIGNMENT_TOLERANCE = 1e-3
@@ -27,7 +28,7 @@ def members_for(
 
   All members of an ensemble; of a plain network one seed, the student's modulo their number.
   """
-  target = graph.target(entry)
+  target = targets_lib.target(entry)
   assert target is not None
   members = experiment.members(target.network)
   if experiment.networks[target.network]['ensemble']:

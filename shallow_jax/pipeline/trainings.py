@@ -44,7 +44,7 @@ def problem(
 ) -> problem_lib.Problem:
   """A seed's net, its examples and their targets; `entry` has a trial's settings in place."""
   dataset = realigned_labels.dataset(experiment, network)
-  sources = teacher.members_for(experiment, entry, seed) if graph.target(entry) else None
+  sources = teacher.members_for(experiment, entry, seed) if targets_lib.target(entry) else None
   mixed_views = 1 if sources is None else entry['views']  # a mix has logits, but no label
   sets = [dataset.with_partners(name, mixed_views) for name in entry['examples']]
   examples = dataset_lib.concatenate(sets).arrays
@@ -84,7 +84,7 @@ def target_weights(
   aligner = targets_lib.aligner(entry['targets'])
   if aligner is not None:
     return trained.weights_of(experiment, realigned_labels.members(experiment, aligner))
-  if graph.target(entry) is None:
+  if targets_lib.target(entry) is None:
     return []
   return trained.weights_of(experiment, teacher.members_for(experiment, entry, seed)[1])
 

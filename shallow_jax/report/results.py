@@ -15,6 +15,7 @@ from shallow_jax.report import comparison
 from shallow_jax.report import predictions
 from shallow_jax.report import sweeps
 from shallow_jax.report import uncertainty
+from shallow_jax.runtime import errors
 from shallow_jax.runtime import storage
 from shallow_jax.speech import phone_errors
 
@@ -36,7 +37,7 @@ _SAME_IN_ALL_SPLITS = (
 )
 
 
-class ResultsError(RuntimeError):
+class ResultsError(errors.ExpectedError, RuntimeError):
   """Results that don't fit together; the message is one line."""
 
 

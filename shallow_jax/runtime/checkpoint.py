@@ -14,13 +14,14 @@ import jax
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
+from shallow_jax.runtime import errors
 from shallow_jax.runtime import processes
 from shallow_jax.runtime import storage
 
 _log = logging.getLogger(__name__)
 
 
-class CheckpointError(ValueError):
+class CheckpointError(errors.ExpectedError, ValueError):
   """A checkpoint that can't be used; its message is one line that names file or field."""
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 from absl import flags
 from absl import logging as absl_logging
-import jax
 
 _KEPT_FROM_SECONDS = 0.1  # below, compiling again takes no longer than reading
 
@@ -17,6 +16,8 @@ _KEPT_FROM_SECONDS = 0.1  # below, compiling again takes no longer than reading
 def parse(argv: Sequence[str]) -> list[str]:
   """Parses flags; what a config file or an override is refused for ends with one line too."""
   try:
+    # First all but the config: it is loaded as its flag is parsed, which takes JAX and seconds.
+    flags.FLAGS([argument for argument in argv if not argument.startswith(('--config', '-config'))])
     arguments = flags.FLAGS([_with_shipped_config(argument) for argument in argv])
     if flags.FLAGS['verbosity'].using_default_value:
       flags.FLAGS.verbosity = absl_logging.WARNING  # Orbax says several lines a checkpoint
@@ -40,6 +41,8 @@ def keep_compiled_programs() -> None:
 
   JAX_COMPILATION_CACHE_DIR names another folder, JAX_ENABLE_COMPILATION_CACHE=false keeps nothing.
   """
+  import jax  # here: a typo waits for none of it
+
   if jax.config.values['jax_compilation_cache_dir'] is None:
     caches = pathlib.Path(os.environ.get('XDG_CACHE_HOME') or '~/.cache').expanduser()
     jax.config.update('jax_compilation_cache_dir', str(caches / 'shallow_jax' / 'xla'))

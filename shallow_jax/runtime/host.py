@@ -1,14 +1,18 @@
-"""Memory that the C library keeps for the next step instead of giving it back.
-
-XLA's CPU backend allocates each step's temporaries anew. glibc maps and unmaps blocks of their
-size, so that the kernel has to zero every page of them again, step for step: always those of a
-large block, and in other threads than the first all above 64 MB, which do not fit into a thread's
-own arena. How much that costs, `launch/benchmark_experiment.py --keep_memory=false` tells beside a
-run without the flag.
-"""
+"""This machine: where a figure of it comes from, and memory that it keeps for the next step."""
 
 import ctypes
+import datetime
+import importlib.metadata
+import os
+import pathlib
+import shlex
+import subprocess
 import sys
+from typing import Any
+
+import shallow_jax
+
+PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
 
 # glibc's malloc.h
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX, _ARENA_MAX = -1, -2, -4, -8
@@ -17,10 +21,28 @@ _KEPT_BYTES = 2**31 - 1
 _GROWN_BY_BYTES = 2**28
 
 
+def provenance() -> dict[str, Any]:
+  """Where a figure of this process comes from: device, commit, command, date, versions; JSON."""
+  return {
+    'device': _device(),
+    'commit': _commit(),
+    'command': shlex.join(sys.argv),
+    'date': datetime.datetime.now(datetime.UTC).date().isoformat(),
+    'versions': {
+      'shallow_jax': shallow_jax.__version__,
+      **{name: importlib.metadata.version(name) for name in PACKAGES},
+    },
+  }
+
+
 def keep_freed_memory() -> bool:
   """Makes glibc keep freed memory in this process, up to 2 GiB; returns whether it did.
 
-  Elsewhere than on Linux with glibc nothing happens.
+  XLA's CPU backend allocates each step's temporaries anew. glibc maps and unmaps blocks of their
+  size, so that the kernel has to zero every page of them again, step for step: always those of a
+  large block, and in other threads than the first all above 64 MB, which do not fit into a thread's
+  own arena. How much that costs, `launch/benchmark_experiment.py --keep_memory=false` tells beside
+  a run without the flag. Elsewhere than on Linux with glibc nothing happens.
   """
   if not sys.platform.startswith('linux'):
     return False
@@ -34,3 +56,23 @@ def keep_freed_memory() -> bool:
     _TOP_PAD: _GROWN_BY_BYTES,
   }
   return all(mallopt(name, value) for name, value in settings.items())
+
+
+def _device() -> str:
+  import jax  # here: the benchmark's peers keep memory by this file and run without JAX
+
+  if jax.default_backend() == 'cpu':
+    return f'CPU, {os.cpu_count()} cores'
+  return f'{jax.device_count()} x {jax.devices()[0].device_kind}'
+
+
+def _commit() -> str | None:
+  """The commit of the checkout that this code lies in, None where there is none."""
+  folder = pathlib.Path(__file__).parents[1]
+  try:
+    found = subprocess.run(
+      ['git', '-C', str(folder), 'rev-parse', 'HEAD'], capture_output=True, text=True, check=False
+    )
+  except OSError:
+    return None
+  return found.stdout.strip() or None

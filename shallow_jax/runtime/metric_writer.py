@@ -14,11 +14,13 @@ from typing import Any, BinaryIO, TextIO
 
 import tqdm
 
+from shallow_jax.runtime import errors
+
 _METRICS = 'metrics.jsonl'
 _SECONDS_BETWEEN_LINES = 10.0
 
 
-class MetricWriterError(RuntimeError):
+class MetricWriterError(errors.ExpectedError, RuntimeError):
   """Metrics could not be written or are damaged; the message is one line and names the file."""
 
 

@@ -16,13 +16,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from shallow_jax.runtime import errors
+
 DATA, MODEL, MEMBER = 'data', 'model', 'member'
 COMPILE = ('jit', 'pmap')
 
 _Spec = jax.sharding.PartitionSpec
 
 
-class ParallelError(ValueError):
+class ParallelError(errors.ExpectedError, ValueError):
   """What can't be divided over the devices; the message is one line that names the key."""
 
 

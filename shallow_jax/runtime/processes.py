@@ -20,6 +20,7 @@ import jax
 from jax._src import distributed
 from jax.experimental import multihost_utils
 
+from shallow_jax.runtime import errors
 from shallow_jax.runtime import run_guard
 
 # A process that dies or loses its network ends all others within this time.
@@ -34,7 +35,7 @@ _MEETINGS = itertools.count()  # each has a name of its own
 _T = TypeVar('_T')
 
 
-class ProcessesError(RuntimeError):
+class ProcessesError(errors.ExpectedError, RuntimeError):
   """The processes can't find each other; the message is one line."""
 
 

@@ -18,6 +18,7 @@ import sys
 import threading
 from typing import BinaryIO
 
+from shallow_jax.runtime import errors
 from shallow_jax.runtime import storage
 
 _LOCK_NAME = 'lock'
@@ -25,7 +26,7 @@ _END = b'\0'  # no signal has this number
 _STDERR = 2
 
 
-class RunGuardError(RuntimeError):
+class RunGuardError(errors.ExpectedError, RuntimeError):
   """The workdir is in use or can't be used; the message is one line."""
 
 

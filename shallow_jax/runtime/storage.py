@@ -22,6 +22,8 @@ from typing import IO, Any
 
 import numpy as np
 
+from shallow_jax.runtime import errors
+
 SEAL = 'sha256'  # the key of a sealed JSON file that holds the hash of all its others
 
 _PARTIAL = re.compile(r'\..*\.[0-9a-f]{16}\.partial')
@@ -30,7 +32,7 @@ _ABSENT = object()
 _BLOCK_BYTES = 1 << 18  # of a file that is hashed: they stay in the cache
 
 
-class StorageError(RuntimeError):
+class StorageError(errors.ExpectedError, RuntimeError):
   """A file could not be written or read; the message is one line and names it."""
 
 

@@ -3,8 +3,26 @@
 'labels', 'alignment:cnn', 'teacher', 'cnn/0'
 """
 
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
 LABELS = 'labels'
 ALIGNMENT = 'alignment:'
+
+
+class Target(NamedTuple):
+  """A network whose logits are targets; `seed` where it is one of its seeds that all learn from."""
+
+  network: str
+  seed: int | None
+
+
+def target(entry: Mapping[str, Any]) -> Target | None:
+  """The network whose logits an entry learns from, None for labels (after `graph.check_names`)."""
+  if are_labels(entry['targets']):
+    return None
+  name, _, seed = entry['targets'].partition('/')
+  return Target(name, int(seed) if seed else None)
 
 
 def are_labels(targets: str) -> bool:

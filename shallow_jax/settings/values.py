@@ -7,8 +7,10 @@ import pathlib
 import re
 from typing import Any
 
+from shallow_jax.runtime import errors
 
-class ConfigError(ValueError):
+
+class ConfigError(errors.ExpectedError, ValueError):
   """A config that can't be run; its message is one line that names the key."""
 
 

@@ -22,7 +22,7 @@ class Problem:
   """What one seed of a network is fitted to.
 
   Attributes:
-    entry: the network's entry of a complete config (shallow_jax.settings.defaults.NETWORK).
+    entry: the network's entry of a complete config (shallow_jax.settings.keys.NETWORK).
     module: the net.
     initial: its variables before the first step.
     dataset: for the preprocessing; its splits are not looked at.

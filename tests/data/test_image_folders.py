@@ -12,7 +12,7 @@ from scipy import stats
 
 from shallow_jax.data import dataset
 from shallow_jax.data import views as views_lib
-from shallow_jax.settings import defaults
+from shallow_jax.settings import keys
 
 # run a few times only: quickly compiled rather than fast
 augment = jax.jit(
@@ -285,7 +285,7 @@ def test_a_setting_out_of_range_is_refused_with_its_key(key, value, expected):
 
 
 def test_the_defaults_of_a_config_are_off():
-  assert views_lib.build(defaults.DATA['cifar10']['augment'], (32, 32, 3)) == OFF
+  assert views_lib.build(keys.DATA['cifar10']['augment'], (32, 32, 3)) == OFF
 
 
 def test_settings_in_range_are_taken():

@@ -234,7 +234,7 @@ def test_a_session_that_is_killed_lets_the_run_save(tmp_path):
   )
   program.chmod(0o755)
   code = (
-    'import pathlib, sys, test_launch_colab as test\n'
+    'import pathlib, sys\nfrom launch import test_colab as test\n'
     "test.commands(*map(pathlib.Path, sys.argv[1:]))['shallow_jax']()"
   )
   session = subprocess.Popen([sys.executable, '-c', code, tmp_path, program], cwd=HERE)

@@ -9,6 +9,7 @@ import pytest
 from shallow_jax.data import dataset as dataset_lib
 from shallow_jax.pipeline import graph
 from shallow_jax.settings import defaults
+from shallow_jax.settings import targets as targets_lib
 from shallow_jax.training import losses
 
 CNN = dict(model=dict(name='cnn'), seeds=2)
@@ -61,13 +62,13 @@ def test_only_has_what_it_names_and_what_that_needs():
   [
     (CNN, None, []),
     (TEACHER, None, ['cnn']),
-    (STUDENT, graph.Target('teacher', None), ['teacher']),
-    (STUDENT | dict(targets='cnn/1', init='other'), graph.Target('cnn', 1), ['cnn', 'other']),
+    (STUDENT, targets_lib.Target('teacher', None), ['teacher']),
+    (STUDENT | dict(targets='cnn/1', init='other'), targets_lib.Target('cnn', 1), ['cnn', 'other']),
   ],
 )
 def test_target_and_dependencies(entry, target, needs):
   entry = networks(net=entry)['net']
-  assert graph.target(entry) == target
+  assert targets_lib.target(entry) == target
   assert graph.dependencies(entry) == needs
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from shallow_jax.pipeline import run as run_lib
 from shallow_jax.settings import defaults
+from shallow_jax.settings import keys
 
 CNN = dict(model=dict(name='cnn'))
 
@@ -33,10 +34,10 @@ def refused(given):
 
 def test_every_key_has_its_default():
   found = completed()
-  assert set(found) == set(defaults.EXPERIMENT)
-  assert set(found['networks']['net']) == set(defaults.NETWORK)
-  assert set(found['data']) == {*defaults.DATA['digits'], 'name', 'preprocessing', 'sets'}
-  assert found['logits'] == defaults.EXPERIMENT['logits']
+  assert set(found) == set(keys.EXPERIMENT)
+  assert set(found['networks']['net']) == set(keys.NETWORK)
+  assert set(found['data']) == {*keys.DATA['digits'], 'name', 'preprocessing', 'sets'}
+  assert found['logits'] == keys.EXPERIMENT['logits']
   assert found['networks']['net']['model']['dense'] == (1000,)
 
 
@@ -49,15 +50,15 @@ def test_changes_lie_over_the_defaults_at_each_level():
     model=dict(name='shallow', hidden=50),
     paper=dict(value=15),
   )
-  assert found['logits'] == defaults.EXPERIMENT['logits'] | dict(shard_rows=128)
+  assert found['logits'] == keys.EXPERIMENT['logits'] | dict(shard_rows=128)
   assert found['data']['num_train'] == 300
   assert found['data']['num_validation'] == 100
-  assert found['data']['sets']['some']['munge'] == defaults.MUNGE | dict(size=7)
+  assert found['data']['sets']['some']['munge'] == keys.MUNGE | dict(size=7)
   network = found['networks']['net']
   assert network['optimizer']['momentum'] == 0.5
   assert network['optimizer']['schedule'] == 'cosine'
   assert (network['model']['hidden'], network['model']['bottleneck']) == (50, 0)
-  assert network['paper'] == defaults.PAPER | dict(value=15.0)
+  assert network['paper'] == keys.PAPER | dict(value=15.0)
 
 
 def test_completing_changes_nothing_of_what_was_given():
@@ -66,7 +67,7 @@ def test_completing_changes_nothing_of_what_was_given():
   completed_config = defaults.complete(given)
   completed_config.networks.net.seeds = 7
   assert given == before
-  assert defaults.NETWORK['seeds'] == 1
+  assert keys.NETWORK['seeds'] == 1
 
 
 UNKNOWN_KEYS = [

@@ -18,6 +18,7 @@ from shallow_jax.pipeline import graph
 from shallow_jax.pipeline import run as run_lib
 from shallow_jax.runtime import run_guard
 from shallow_jax.settings import defaults
+from shallow_jax.settings import keys
 from shallow_jax.training import kmeans_svm
 from shallow_jax.training import losses
 from shallow_jax.training import problem as problem_lib
@@ -255,7 +256,7 @@ def fingerprint(entry):
 
 def test_fingerprints_of_other_nets_are_as_they_were_before_this_one():
   entry = fingerprint(dict(model=dict(name='cnn')))['entry']
-  assert entry.keys() == defaults.NETWORK.keys() - {*defaults.PRESENTATION, *defaults.YOUNGER}
+  assert entry.keys() == keys.NETWORK.keys() - {*keys.PRESENTATION, *keys.YOUNGER}
   other = SINGLE | dict(fit=dict(SINGLE['fit'], svm_c=0.06))
   assert fingerprint(SINGLE) != fingerprint(other)
 

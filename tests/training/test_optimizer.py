@@ -6,11 +6,11 @@ import numpy as np
 import optax
 import pytest
 
-from shallow_jax.settings import defaults
+from shallow_jax.settings import keys
 from shallow_jax.training import optimizer
 
 PLAIN = dict(
-  defaults.NETWORK['optimizer'],
+  keys.NETWORK['optimizer'],
   learning_rate=0.1,
   momentum=0.0,
   warmup_steps=0,
@@ -92,7 +92,7 @@ def test_weight_decay_leaves_vectors_alone():
 def test_the_defaults_decay_and_clip_nothing():
   params, gradients = params_and_gradients()
   gradients = [{name: 100 * value for name, value in tree.items()} for tree in gradients]
-  settings = defaults.NETWORK['optimizer'] | dict(
+  settings = keys.NETWORK['optimizer'] | dict(
     learning_rate=0.1, warmup_steps=0, schedule='constant'
   )
   actual = updated(settings, params, gradients)

@@ -185,8 +185,6 @@ def layout(
 
   Args:
     settings: config.parallel; None: its defaults.
-    batch_size: of the training.
-    hidden_axes: as in Layout.
     hidden: the wide layer's units.
     where: the network's place in the config, for messages.
 

@@ -22,7 +22,6 @@ class Problem:
 
   Attributes:
     entry: the network's entry of a complete config (shallow_jax.settings.defaults.NETWORK).
-    module: the net.
     initial: its variables before the first step.
     dataset: for the preprocessing; its splits are not looked at.
     examples: arrays to train on: `input`, `id`, `label`, and for students `target`, float32

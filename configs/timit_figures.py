@@ -21,7 +21,7 @@ import ml_collections
 
 import shallow_jax
 from shallow_jax.models import notation
-from shallow_jax.training import learning_rates
+from shallow_jax.training import optimizer
 
 VARIANTS = ('sample', 'smoke')
 
@@ -211,10 +211,10 @@ def curves(size: Size) -> dict[str, dict]:
   """Figure 2: at a constant rate and without selection; and the mimic's net on labels."""
   units, rank = size.curves, size.rank
   found = dict(
-    long_snn=(snn(size, units), learning_rates.LABELS_ON_SPEECH),
-    long_snn_dropout=(snn(size, units, **dropouts(size)), learning_rates.LABELS_ON_SPEECH),
-    long_control=(snn(size, units, bottleneck=rank), learning_rates.LABELS_ON_SPEECH),
-    long_mimic=(mimic(size, units, 'ecnn', label=MIMIC), learning_rates.L2_ON_SPEECH),
+    long_snn=(snn(size, units), optimizer.LABELS_ON_SPEECH),
+    long_snn_dropout=(snn(size, units, **dropouts(size)), optimizer.LABELS_ON_SPEECH),
+    long_control=(snn(size, units, bottleneck=rank), optimizer.LABELS_ON_SPEECH),
+    long_mimic=(mimic(size, units, 'ecnn', label=MIMIC), optimizer.L2_ON_SPEECH),
   )
   return {name: constant(size, entry, rates) for name, (entry, rates) in found.items()}
 
@@ -235,32 +235,30 @@ def teachers(size: Size) -> tuple[str, ...]:
 
 def cnn(size: Size, label: str, kernel_size: int) -> dict:
   model = notation.parse(size.cnn) | dict(kernel_size=kernel_size, dropout=size.dropout)
-  return trained(size, label, model, learning_rates.DEEP_ON_SPEECH) | dict(seeds=size.cnn_seeds)
+  return trained(size, label, model, optimizer.DEEP_ON_SPEECH) | dict(seeds=size.cnn_seeds)
 
 
 def dnn(size: Size, units: int) -> dict:
   model = dict(name='dnn', hidden=(units,) * 3, **dropouts(size))
-  return trained(size, f'DNN-{notation.width_name(units)}', model, learning_rates.DEEP_ON_SPEECH)
+  return trained(size, f'DNN-{notation.width_name(units)}', model, optimizer.DEEP_ON_SPEECH)
 
 
 def snn(size: Size, units: int, **model: Any) -> dict:
   model = dict(name='shallow', hidden=units, **model)
   with_dropout = ', dropout' if model.get('dropout') else ''
   name = notation.wide_name(units, model.get('bottleneck', 0))
-  return trained(
-    size, f'SNN-{name}{with_dropout}', model, learning_rates.LABELS_ON_SPEECH.of(model)
-  )
+  return trained(size, f'SNN-{name}{with_dropout}', model, optimizer.LABELS_ON_SPEECH.of(model))
 
 
 def mimic(size: Size, units: int, teacher: str, *, label: str) -> dict:
   """No dropout, no other regularisation, as in the paper."""
   model = dict(name='shallow', hidden=units, bottleneck=size.rank)
   label = f'{label}-{notation.width_name(units)}'
-  entry = trained(size, label, model, learning_rates.L2_ON_SPEECH.of(model))
+  entry = trained(size, label, model, optimizer.L2_ON_SPEECH.of(model))
   return entry | dict(targets=teacher, loss=dict(name='logit_l2'))
 
 
-def constant(size: Size, entry: dict, rates: learning_rates.Shallow) -> dict:
+def constant(size: Size, entry: dict, rates: optimizer.ShallowRates) -> dict:
   """The same net at the lower rate, constant, its last step kept."""
   rate = min(rates.of(entry['model']))
   return entry | dict(

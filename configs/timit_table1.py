@@ -31,7 +31,7 @@ import ml_collections
 
 import shallow_jax
 from shallow_jax.models import notation
-from shallow_jax.training import learning_rates
+from shallow_jax.training import optimizer
 
 VARIANTS = ('sample', 'arctic', 'librispeech', 'smoke')
 
@@ -211,22 +211,20 @@ def controls(size: Size) -> dict[str, dict]:
 
 def dnn(size: Size, label: str) -> dict:
   model = notation.parse(size.architectures['dnn']) | dropouts(size)
-  return trained(size, label, model, learning_rates.DEEP_ON_SPEECH)
+  return trained(size, label, model, optimizer.DEEP_ON_SPEECH)
 
 
 def cnn(size: Size, label: str, kernel_size: int) -> dict:
   model = notation.parse(size.architectures['cnn'])
   model |= dict(kernel_size=kernel_size, dropout=size.dropout)
-  return trained(size, label, model, learning_rates.DEEP_ON_SPEECH) | dict(seeds=size.cnn_seeds)
+  return trained(size, label, model, optimizer.DEEP_ON_SPEECH) | dict(seeds=size.cnn_seeds)
 
 
 def shallow(size: Size, name: str, **model: float) -> dict:
   """A wide net on labels."""
   architecture = size.architectures[name]
   model = notation.parse(architecture) | model
-  entry = trained(
-    size, f'SNN-{width(architecture)}', model, learning_rates.LABELS_ON_SPEECH.of(model)
-  )
+  entry = trained(size, f'SNN-{width(architecture)}', model, optimizer.LABELS_ON_SPEECH.of(model))
   return entry | dict(seeds=size.control_seeds if name == 'mimic_8k' else size.seeds)
 
 
@@ -242,7 +240,7 @@ def control(size: Size, label: str, **model: float) -> dict:
 
 def with_l2(entry: dict, loss: str) -> dict:
   return entry | dict(
-    loss=dict(name=loss), search=search(learning_rates.L2_ON_SPEECH.of(entry['model']))
+    loss=dict(name=loss), search=search(optimizer.L2_ON_SPEECH.of(entry['model']))
   )
 
 

@@ -123,13 +123,13 @@ def _problem(entry: Mapping[str, Any], dataset: dataset_lib.Dataset) -> problem_
 
 def _loops_step(problem: problem_lib.Problem) -> tuple[Callable[[], Any], int]:
   """The step as the loop takes it, data and all, and the examples in it."""
-  feed = feed_lib.Feed(problem)
+  feed = feed_lib.Feed([problem])
   state = step_lib.fresh_state(problem)
   step = 0
 
   def call() -> Any:
     nonlocal state, step
-    state, loss = feed.step(state, 1.0, step)
+    state, loss = feed.step(state, [1.0], step)
     step += problem.entry['steps_per_call']
     return loss
 

@@ -64,7 +64,7 @@ def memory(net: nets.Net, batch_size: int) -> tuple[dict[str, Any], Calls]:
   found = {}
   for model in (1, 2, 4):
     settings = {'compile': 'jit', 'model': model}
-    layout = problem_lib.layout(problem.entry, problem.module, settings)
+    layout = feed_lib.lay_out(problem.entry, problem.module, settings)
     held = parallel.bytes_by_device(layout.place(step_lib.fresh_state(problem)))
     found[model] = max(held.values())
   return {'devices': jax.device_count(), 'bytes': found}, {}
@@ -126,12 +126,12 @@ def _notes(problem: problem_lib.Problem) -> dict[str, Any]:
 
 def _steps(problem: problem_lib.Problem) -> Callable[[int], None]:
   """The loop's own steps on examples that lie on the device."""
-  feed, state, step = feed_lib.Feed(problem), step_lib.fresh_state(problem), 0
+  feed, state, step = feed_lib.Feed([problem]), step_lib.fresh_state(problem), 0
 
   def call(count: int) -> None:
     nonlocal state, step
     for _ in range(count):
-      state, _ = feed.step(state, 1.0, step)
+      state, _ = feed.step(state, [1.0], step)
       step += 1
     jax.block_until_ready(state)
 
@@ -162,7 +162,7 @@ def _online_steps(
   def call(count: int) -> None:
     nonlocal state, step
     for _ in range(count):
-      row = problem_lib.call_inputs(problem, step, positions, sent=False)
+      row = feed_lib.call_inputs(problem, step, positions, sent=False)
       state, _ = compiled(state, weights, resident, row)
       step += 1
     jax.block_until_ready(state)
@@ -213,7 +213,7 @@ def _step_program(problem: problem_lib.Problem) -> Any:
   """The jaxpr of a step."""
   program = step_lib.program(*step_lib.program_arguments(problem))
   positions = np.arange(problem.entry['batch_size'])
-  row = problem_lib.call_inputs(problem, 0, positions, sent=False)
+  row = feed_lib.call_inputs(problem, 0, positions, sent=False)
   arguments = (step_lib.fresh_state(problem), {}, dict(problem.examples), row)
   traced = jax.make_jaxpr(program)
   return traced(*arguments, jnp.float32(1), step_lib.dropout_key(problem)).jaxpr

@@ -200,10 +200,10 @@ def _check_layouts(experiment: experiment_lib.Experiment, order: Sequence[str]) 
     entry = experiment.networks[name]
     if entry['model'] is None or entry['fit'] is not None:
       continue
-    together = entry['seeds'] - (graph.trials(entry) != [{}])
-    if entry['seeds_together'] and together:
-      trainings.member_layout(experiment, name, together)
-    if not entry['seeds_together'] or together < entry['seeds']:
+    together = entry['seeds'] - (graph.trials(entry) != [{}]) if entry['seeds_together'] else 0
+    if together:
+      trainings.layout(experiment, name, together)
+    if together < entry['seeds']:
       trainings.layout(experiment, name)
 
 

@@ -14,15 +14,14 @@ from shallow_jax.pipeline import graph
 from shallow_jax.pipeline import realigned_labels
 from shallow_jax.pipeline import teacher
 from shallow_jax.pipeline import trained
-from shallow_jax.runtime import parallel
 from shallow_jax.runtime import processes
 from shallow_jax.runtime import storage
 from shallow_jax.settings import targets as targets_lib
+from shallow_jax.training import feed
 from shallow_jax.training import kmeans_svm
 from shallow_jax.training import problem as problem_lib
 from shallow_jax.training import selection
 from shallow_jax.training import train
-from shallow_jax.training import train_together
 
 _log = logging.getLogger(__name__)
 
@@ -89,24 +88,12 @@ def target_weights(
   return trained.weights_of(experiment, teacher.members_for(experiment, entry, seed)[1])
 
 
-def layout(experiment: experiment_lib.Experiment, network: str) -> parallel.Layout:
-  """Where a training of one of its seeds lies; ParallelError for what can't be divided."""
+def layout(experiment: experiment_lib.Experiment, network: str, members: int = 1) -> feed.Layout:
+  """Where so many of its seeds lie in one program; ParallelError for what can't be divided."""
   entry = experiment.networks[network]
   module = models.build(entry['model'], len(experiment.dataset.class_names))
   settings, where = experiment.config['parallel'], f'config.networks.{network}'
-  return problem_lib.layout(entry, module, settings, where)
-
-
-def member_layout(
-  experiment: experiment_lib.Experiment, network: str, members: int
-) -> parallel.MemberLayout:
-  """Where a training of several of its seeds lies; ParallelError for what can't be divided."""
-  return parallel.member_layout(
-    experiment.config['parallel'],
-    members=members,
-    batch_size=experiment.networks[network]['batch_size'],
-    where=f'config.networks.{network}',
-  )
+  return feed.lay_out(entry, module, settings, members=members, where=where)
 
 
 def _search(experiment: experiment_lib.Experiment, network: str) -> dict[str, Any]:
@@ -171,7 +158,7 @@ def _train_seed(
   folder.mkdir(parents=True, exist_ok=True)
   if entry['fit'] is None:
     where = layout(experiment, network)
-    outcome = train.fit(its_problem, folder, label=label, stop=experiment.stop, layout=where)
+    (outcome,) = train.fit([its_problem], [folder], label=label, stop=experiment.stop, layout=where)
   else:
     outcome = kmeans_svm.fit(its_problem, label=label, stop=experiment.stop)
   trained.save_trained(folder, outcome, trial=trial, target_weights=weights)
@@ -193,10 +180,8 @@ def _train_together(
   problems = [problem(experiment, network, entry, seed) for seed in which]
   for folder in folders:
     folder.mkdir(parents=True, exist_ok=True)
-  where = member_layout(experiment, network, len(which))
-  outcomes = train_together.fit(
-    problems, folders, label=network, stop=experiment.stop, layout=where
-  )
+  where = layout(experiment, network, len(which))
+  outcomes = train.fit(problems, folders, label=network, stop=experiment.stop, layout=where)
   # The first seed last: the checkpoints that all of them go on from are in its folder.
   for folder, outcome, its_weights in reversed([*zip(folders, outcomes, weights, strict=True)]):
     trained.save_trained(folder, outcome, trial=trial, target_weights=its_weights)

@@ -6,7 +6,7 @@ adds the sums over devices, so that only the order of these sums differs. Under 
 runs it on its part of the batch, and `mean` averages what they found.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import functools
 import math
@@ -34,10 +34,12 @@ class _OnMesh:
 
   Attributes:
     mesh: over all devices of all processes, with an axis `data`.
+    batch_size: of a training, all processes together.
     compile: 'jit' or 'pmap'.
   """
 
   mesh: jax.sharding.Mesh
+  batch_size: int
   compile: str = 'jit'
 
   def replicate(self, tree: Any) -> Any:
@@ -57,6 +59,11 @@ class _OnMesh:
     if self.parts == 1:
       return self.replicate({name: np.asarray(array) for name, array in arrays.items()})
     return {name: self._spread(array) for name, array in arrays.items()}
+
+  def whole(self, tree: Any) -> Any:
+    """A state's arrays, each whole on one device of this process; valid until the next step."""
+    is_whole = all(leaf.is_fully_replicated for leaf in jax.tree.leaves(tree))
+    return local(tree if is_whole else _gathering(self._sharding())(tree))
 
   def gather(self, array: jax.Array, indices: jax.Array) -> jax.Array:
     """Within a training's program: the rows at `indices` [batch, ...] of an array of `spread`."""
@@ -87,11 +94,9 @@ class _OnMesh:
 
 @dataclasses.dataclass(frozen=True)
 class Layout(_OnMesh):
-  """Where the arrays of a training lie.
+  """Where the arrays of a training lie, on a mesh of axes `data` and `model`.
 
   Attributes:
-    mesh: of axes `data` and `model`, over all devices of all processes.
-    compile: 'jit' or 'pmap'.
     hidden_axes: which axis of a parameter runs over the wide layer's hidden units, by the end of
       the parameter's path (`models.hidden_axes`). Such an axis is divided over `model`; all else of
       a state lies whole on every device.
@@ -110,21 +115,29 @@ class Layout(_OnMesh):
 
     return jax.tree_util.tree_map_with_path(sharding, tree)
 
+  def stack(self, trees: Sequence[Any]) -> Any:
+    """What the program takes of its only training, as it is."""
+    (tree,) = trees
+    return tree
+
+  def members(self, tree: Any) -> list[Any]:
+    """The reverse of `stack`."""
+    return [tree]
+
   def place(self, tree: Any) -> Any:
     """A state as arrays on the mesh; each process sends what its devices hold."""
     return jax.tree.map(_placed, tree, self.shardings(tree))
 
-  def positions(self, batch_size: int) -> np.ndarray:
+  def positions(self) -> np.ndarray:
     """The positions of a batch that the devices of this process need, in ascending order."""
-    held = self._sharding(DATA).addressable_devices_indices_map((batch_size,)).values()
-    return np.unique(np.concatenate([np.arange(batch_size)[index] for index in held]))
+    held = self._sharding(DATA).addressable_devices_indices_map((self.batch_size,)).values()
+    return np.unique(np.concatenate([np.arange(self.batch_size)[index] for index in held]))
 
-  def divide(self, tree: Any, batch_size: int) -> Any:
+  def divide(self, tree: Any) -> Any:
     """What a call of several steps takes in, divided over `data`.
 
     Args:
       tree: arrays [steps, positions, ...]: of the `positions` of this process.
-      batch_size: of all processes together.
 
     Returns:
       Arrays [steps, batch, ...]; for pmap [devices of this process, steps, batch / devices, ...].
@@ -136,7 +149,7 @@ class Layout(_OnMesh):
     sharding = self._sharding(None, DATA)
 
     def divided(array: np.ndarray) -> jax.Array:
-      shape = (len(array), batch_size, *array.shape[2:])
+      shape = (len(array), self.batch_size, *array.shape[2:])
       return jax.make_array_from_process_local_data(sharding, array, shape)
 
     return jax.tree.map(divided, tree)
@@ -159,11 +172,6 @@ class Layout(_OnMesh):
 
     return jax.jit(on_the_mesh, donate_argnums=0)
 
-  def whole(self, tree: Any) -> Any:
-    """A state's arrays, each whole on one device of this process; valid until the next step."""
-    is_whole = all(leaf.is_fully_replicated for leaf in jax.tree.leaves(tree))
-    return local(tree if is_whole else _gathering(self._sharding())(tree))
-
 
 def layout(
   settings: Mapping[str, Any] | None = None,
@@ -179,8 +187,6 @@ def layout(
 
   Args:
     settings: config.parallel; None: its defaults.
-    batch_size: of the training.
-    hidden_axes: as in Layout.
     hidden: the wide layer's units.
     where: the network's place in the config, for messages.
 
@@ -204,39 +210,43 @@ def layout(
       f'{where}.model.hidden: {hidden} does not divide by config.parallel.model, {model}'
     )
   mesh = _mesh(**{DATA: devices // model, MODEL: model})
-  return Layout(mesh, settings['compile'], hidden_axes if model > 1 else ())
+  return Layout(mesh, batch_size, settings['compile'], hidden_axes if model > 1 else ())
 
 
 @dataclasses.dataclass(frozen=True)
 class MemberLayout(_OnMesh):
   """Where the arrays of several trainings in one program lie, stacked along their first axis.
 
-  Attributes:
-    mesh: of axes `member`, over which the trainings are divided, and `data`, over which the batch
-      of each is.
-    compile: 'jit'.
+  The mesh has the axes `member`, over which the trainings are divided, and `data`, over which the
+  batch of each is.
   """
+
+  def stack(self, trees: Sequence[Any]) -> Any:
+    """What the program takes of each training, [members, ...]."""
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
+
+  def members(self, tree: Any) -> list[Any]:
+    """The reverse of `stack`: each member's part, whole on one device of this process."""
+    leaves, structure = jax.tree.flatten(self.whole(tree))
+    return [structure.unflatten([leaf[i] for leaf in leaves]) for i in range(len(leaves[0]))]
 
   def place(self, tree: Any) -> Any:
     """Stacked states, [members, ...]."""
     return jax.tree.map(lambda leaf: _placed(leaf, self._sharding(MEMBER)), tree)
+
+  def positions(self) -> np.ndarray:
+    """All positions of a batch: each process draws them all."""
+    return np.arange(self.batch_size)
 
   def divide(self, tree: Any) -> Any:
     """Stacked batches, [members, steps, batch, ...]."""
     return jax.tree.map(lambda leaf: _placed(leaf, self._sharding(MEMBER, None, DATA)), tree)
 
   def compiled(self, call: Callable[..., Any]) -> Callable[..., Any]:
-    """Compiles a vmapped call (states, ...) -> (states, losses), which reuses its states' memory.
-
-    The losses [members] come whole to every device.
-    """
+    """Compiles what Layout.compiled does for all members, whose losses are whole everywhere."""
+    call = jax.vmap(call, in_axes=(0, None, None, 0, 0, 0), spmd_axis_name=MEMBER)
     states, losses = self._sharding(MEMBER), self._sharding()
     return jax.jit(call, donate_argnums=0, out_shardings=(states, losses))
-
-  def members(self, tree: Any, count: int) -> list[Any]:
-    """Each member's part of stacked arrays, whole on one device of this process."""
-    leaves, structure = jax.tree.flatten(local(_gathering(self._sharding())(tree)))
-    return [structure.unflatten([leaf[i] for leaf in leaves]) for i in range(count)]
 
 
 def member_layout(
@@ -256,7 +266,7 @@ def member_layout(
   devices = jax.device_count()
   apart = math.gcd(members, devices)
   _check_batch(batch_size, devices // apart, where)
-  return MemberLayout(_mesh(**{MEMBER: apart, DATA: devices // apart}))
+  return MemberLayout(_mesh(**{MEMBER: apart, DATA: devices // apart}), batch_size)
 
 
 def mean(tree: Any) -> Any:
@@ -336,8 +346,6 @@ def _placed(leaf: Any, sharding: jax.sharding.NamedSharding) -> jax.Array:
     return leaf
   if sharding.is_fully_addressable:
     return jax.device_put(leaf, sharding)
-  if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-    return jax.random.wrap_key_data(_placed(jax.random.key_data(leaf), sharding))
   array = np.asarray(leaf)  # not by device_put, which compares it among the processes
   return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 

@@ -18,10 +18,6 @@ from shallow_jax.settings import values as values_lib
 from shallow_jax.training import losses
 from shallow_jax.training import optimizer
 
-# Logit regression diverges where learning rate x hidden units passes 20 to 28 at momentum 0.9
-# (measured on digits at 2k and 8k units), so a shallow net's default rate falls as 1 / H.
-STABLE_RATE = 20.0
-
 # Numbers that must be more than 0; the others may be 0.
 POSITIVE = (
   *('temperature', 'kernel_size', 'patch_size', 'convs_per_stage', 'features', 'hidden'),
@@ -78,7 +74,7 @@ def plain(config: ml_collections.ConfigDict) -> dict[str, Any]:
   found['networks'] = {name: found['networks'][name] for name in found['order']}
   for entry in found['networks'].values():
     if entry['model'] is not None and not entry['optimizer']['learning_rate']:
-      entry['optimizer']['learning_rate'] = _rate(entry['model'])
+      entry['optimizer']['learning_rate'] = optimizer.default_rate(entry['model'])
   return found
 
 
@@ -188,10 +184,6 @@ def _check_fit(entry: Mapping[str, Any], where: str) -> None:
   patches, features = entry['fit']['num_patches'], entry['model']['features']
   if patches < features:
     raise ConfigError(f'{where}.fit.num_patches: {patches} are less than the {features} features')
-
-
-def _rate(model: Mapping[str, Any]) -> float:
-  return STABLE_RATE / model['hidden'] if model['name'].startswith('shallow') else 0.01
 
 
 def _search(search: Any, entry: Mapping[str, Any], where: str) -> dict[str, Any]:

@@ -1,13 +1,15 @@
 """Feeds the compiled step: data on the devices as its arguments, or sent batch by batch."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import functools
 from typing import Any
 
+from flax import linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from shallow_jax import models
+from shallow_jax.data import dataset as dataset_lib
 from shallow_jax.runtime import parallel
 from shallow_jax.runtime import processes
 from shallow_jax.training import problem as problem_lib
@@ -16,109 +18,112 @@ from shallow_jax.training import step as step_lib
 # Data stay on the devices for the whole run up to this size on each; above, each batch is sent.
 RESIDENT_BYTES = 8 * 2**30
 
+Layout = parallel.Layout | parallel.MemberLayout
 
-class _Feed:
-  """What feeding one training and several has in common.
+
+def lay_out(
+  entry: Mapping[str, Any],
+  module: nn.Module,
+  settings: Mapping[str, Any] | None = None,
+  *,
+  members: int = 1,
+  where: str = 'network',
+) -> Layout:
+  """How a training of an entry lies on the devices, or so many of them in one program.
+
+  Args:
+    entry: as in problem.Problem.
+    module: the entry's net.
+    settings: config.parallel; None: its defaults.
+    members: the seeds that are trained together; 1: one by itself.
+    where: the entry's place in the config, for messages.
+
+  Raises:
+    parallel.ParallelError: what can't be divided evenly.
+  """
+  batch_size = entry['batch_size']
+  if members > 1:
+    return parallel.member_layout(settings, members=members, batch_size=batch_size, where=where)
+  axes = models.hidden_axes(module)
+  hidden = entry['model']['hidden'] if axes else 0
+  found = parallel.layout(
+    settings, batch_size=batch_size, hidden_axes=axes, hidden=hidden, where=where
+  )
+  if found.compile == 'pmap' and entry['loss']['label_weight']:
+    raise parallel.ParallelError(
+      f'{where}.loss.label_weight: the mean over the examples with a label is not that of the '
+      "devices' means, which pmap takes; expected 0, or config.parallel.compile=jit"
+    )
+  return found
+
+
+class Feed:
+  """Feeds the step of one training, or of several in one program, whose arrays are stacked.
 
   A batch that is sent is on its way while the devices work on the one before: nothing here waits
   for them.
   """
 
-  def __init__(
-    self,
-    problem: problem_lib.Problem,
-    layout: parallel.Layout | parallel.MemberLayout,
-    compiled: Callable[..., tuple[step_lib.State, jax.Array]],
-  ) -> None:
-    size = sum(array.nbytes for array in problem.examples.values()) / layout.parts
-    self._resident = layout.spread(problem.examples) if size <= RESIDENT_BYTES else None
-    self._constants = layout.replicate(problem.dataset.constants)
-    self._rate = np.float32(problem.entry['optimizer']['learning_rate'])
-    self._compiled, self._is_compiled = compiled, False
+  def __init__(self, problems: Sequence[problem_lib.Problem], layout: Layout | None = None) -> None:
+    """Places what stays on the devices: the first one's data are those of all."""
+    first, self._problems = problems[0], problems
+    self._layout = layout or lay_out(first.entry, first.module, members=len(problems))
+    self._positions = self._layout.positions()
+    size = sum(array.nbytes for array in first.examples.values()) / self._layout.parts
+    self._resident = self._layout.spread(first.examples) if size <= RESIDENT_BYTES else None
+    self._constants = self._layout.replicate(first.dataset.constants)
+    self._rate = np.float32(first.entry['optimizer']['learning_rate'])
+    keys = [jax.random.key_data(step_lib.dropout_key(problem)) for problem in problems]
+    self._keys = jax.random.wrap_key_data(self._layout.place(self._layout.stack(keys)))
+    self._compiled = compiled_step(self._layout, *step_lib.program_arguments(first))
+    self._is_compiled = False
 
-  def _inputs(self, problem: problem_lib.Problem, step: int, positions: np.ndarray) -> Any:
-    return problem_lib.call_inputs(problem, step, positions, sent=self._resident is None)
-
-  def _call(
-    self, state: step_lib.State, batches: Any, rate: Any, key: jax.Array
+  def step(
+    self, state: step_lib.State, rate_factors: Sequence[float], step: int
   ) -> tuple[step_lib.State, jax.Array]:
-    arguments = (state, self._constants, self._resident, batches, rate, key)
+    """Takes `steps_per_call` steps; returns the new state and the mean loss, of several [members].
+
+    Of several trainings the state is that of all, stacked.
+    """
+    stack, sent = self._layout.stack, self._resident is None
+    inputs = [call_inputs(problem, step, self._positions, sent=sent) for problem in self._problems]
+    rates = [self._rate * np.float32(factor) for factor in rate_factors]
+    batches = self._layout.divide(stack(inputs))
+    arguments = (state, self._constants, self._resident, batches, stack(rates), self._keys)
     if not self._is_compiled:
       compile_together(self._compiled, arguments)
       self._is_compiled = True
     return self._compiled(*arguments)
 
 
-class Feed(_Feed):
-  """Feeds the step of one training."""
+def call_inputs(
+  problem: problem_lib.Problem, step: int, positions: np.ndarray, *, sent: bool
+) -> dict[str, Any]:
+  """What the steps of a call take in, [steps_per_call, positions of the batch, ...].
 
-  def __init__(self, problem: problem_lib.Problem, layout: parallel.Layout | None = None) -> None:
-    """Places what stays on the devices (None: the batch is divided over all of them)."""
-    layout = layout or problem_lib.layout(problem.entry, problem.module)
-    super().__init__(problem, layout, compiled_step_of(problem, layout))
-    self._problem, self._layout = problem, layout
-    self._key = layout.replicate(step_lib.dropout_key(problem))
-    self._positions = layout.positions(problem.entry['batch_size'])
-
-  def step(
-    self, state: step_lib.State, rate_factor: float, step: int
-  ) -> tuple[step_lib.State, jax.Array]:
-    """Takes `steps_per_call` steps; returns the new state and the mean loss over them."""
-    inputs = self._inputs(self._problem, step, self._positions)
-    batches = self._layout.divide(inputs, self._problem.entry['batch_size'])
-    return self._call(state, batches, self._rate * np.float32(rate_factor), self._key)
-
-
-class MembersFeed(_Feed):
-  """Feeds the step of several trainings in one program, whose arrays are stacked."""
-
-  def __init__(
-    self, problems: Sequence[problem_lib.Problem], layout: parallel.MemberLayout
-  ) -> None:
-    """Places what stays on the devices: the first one's data are those of all."""
-    compiled = compiled_members_step(layout, *step_lib.program_arguments(problems[0]))
-    super().__init__(problems[0], layout, compiled)
-    self._problems, self._layout = problems, layout
-    keys = [step_lib.dropout_key(problem) for problem in problems]
-    self._keys = layout.place(jnp.stack(keys))
-    self._positions = np.arange(problems[0].entry['batch_size'])
-
-  def step(
-    self, states: step_lib.State, rate_factors: Sequence[float], step: int
-  ) -> tuple[step_lib.State, jax.Array]:
-    """Takes `steps_per_call` steps of each; returns their states and mean losses [members]."""
-    inputs = [self._inputs(problem, step, self._positions) for problem in self._problems]
-    batches = self._layout.divide(jax.tree.map(lambda *each: np.stack(each), *inputs))
-    rates = self._layout.place(self._rate * np.asarray(rate_factors, np.float32))
-    return self._call(states, batches, rates, self._keys)
-
-
-def compiled_step_of(
-  problem: problem_lib.Problem, layout: parallel.Layout | None = None
-) -> Callable[..., tuple[step_lib.State, jax.Array]]:
-  """The compiled call of a problem; all seeds and learning rates of a network share it."""
-  return compiled_step(
-    layout or problem_lib.layout(problem.entry, problem.module),
-    *step_lib.program_arguments(problem),
-  )
+  The `views`, which an example takes in turn by epoch, and the `indices` of the examples, or of
+  data that are `sent` their `arrays`.
+  """
+  entry, count = problem.entry, len(problem.examples['id'])
+  orders = [
+    dataset_lib.order(count, entry['batch_size'], problem.seed, step + i)
+    for i in range(entry['steps_per_call'])
+  ]
+  indices, epochs = (np.stack(each)[:, positions] for each in zip(*orders, strict=True))
+  views = (epochs % entry['views']).astype(np.int32)
+  if not sent:
+    return {'indices': indices, 'views': views}
+  flat = dataset_lib.take_views(problem.examples, indices.reshape(-1), views.reshape(-1))
+  arrays = {name: array.reshape(*indices.shape, *array.shape[1:]) for name, array in flat.items()}
+  return {'arrays': arrays, 'views': views}
 
 
 @functools.lru_cache(maxsize=32)
 def compiled_step(
-  layout: parallel.Layout, *arguments: Any
+  layout: Layout, *arguments: Any
 ) -> Callable[..., tuple[step_lib.State, jax.Array]]:
-  """Compiles `program(*arguments)` for a layout of the devices."""
+  """Compiles `program(*arguments)` for a layout; all seeds and learning rates of a net share it."""
   return layout.compiled(step_lib.program(*arguments, gather=layout.gather))
-
-
-@functools.lru_cache(maxsize=8)
-def compiled_members_step(
-  layout: parallel.MemberLayout, *arguments: Any
-) -> Callable[..., tuple[step_lib.State, jax.Array]]:
-  """Compiles `program(*arguments)` for several trainings at once."""
-  axes = (0, None, None, 0, 0, 0)
-  program = step_lib.program(*arguments, gather=layout.gather)
-  return layout.compiled(jax.vmap(program, in_axes=axes, spmd_axis_name=parallel.MEMBER))
 
 
 def compile_together(compiled: Any, arguments: Sequence[Any]) -> None:

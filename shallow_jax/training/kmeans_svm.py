@@ -62,7 +62,6 @@ def fit(
   Args:
     problem: with a `single_layer` model; its entry's `fit` has `num_patches` and `svm_c`.
     label: of the lines in the log.
-    stop: polled.
 
   Raises:
     dataset.DataError: a class that has no example.
@@ -193,9 +192,7 @@ def _fit_svm(
 
 def _outcome(problem: problem_lib.Problem, params: Any, started: float) -> train.Outcome:
   variables = dict(problem.initial, params=params)
-  figures, collapsed = selection.evaluate(
-    problem.entry, problem.module, variables, problem.dataset, problem.validation
-  )
+  figures, collapsed = selection.evaluate(problem, variables)
   seconds = time.perf_counter() - started
   rate = len(problem.examples['id']) / seconds
   return train.Outcome(variables, 0, figures, collapsed, seconds, rate)

@@ -23,7 +23,6 @@ def compute(
 
   Args:
     loss: `name`, `temperature`, `label_smoothing`, `label_weight`.
-    logits: [batch, num_classes].
     batch: `label` int32 [batch], -1 where unknown; `target` float32 [batch, num_classes].
     std: [num_classes], the standard deviations that L2 losses are measured in.
 

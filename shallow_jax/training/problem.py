@@ -11,7 +11,6 @@ import numpy as np
 
 from shallow_jax import models
 from shallow_jax.data import dataset as dataset_lib
-from shallow_jax.runtime import parallel
 from shallow_jax.training import losses
 
 Statistics = tuple[np.ndarray, np.ndarray]
@@ -23,7 +22,6 @@ class Problem:
 
   Attributes:
     entry: the network's entry of a complete config (shallow_jax.settings.keys.NETWORK).
-    module: the net.
     initial: its variables before the first step.
     dataset: for the preprocessing; its splits are not looked at.
     examples: arrays to train on: `input`, `id`, `label`, and for students `target`, float32
@@ -53,11 +51,7 @@ def build(
 ) -> Problem:
   """Builds and initialises an entry's model for `train.fit`.
 
-  Args:
-    entry: as in Problem.
-    dataset: as in Problem.
-    examples: as in Problem.
-    validation: as in Problem.
+  Args, beside what Problem has:
     seed: draws the initial weights, the order of examples and the dropout.
     target_statistics: mean and std [classes] of the targets over the transfer set, for logit L2.
     start: weights and running statistics to start from instead of drawn ones.
@@ -75,55 +69,6 @@ def build(
   if start is not None:
     initial |= {name: start[name] for name in ('params', 'batch_stats')}
   return Problem(entry, module, initial, dataset, examples, validation, seed)
-
-
-def layout(
-  entry: Mapping[str, Any],
-  module: nn.Module,
-  settings: Mapping[str, Any] | None = None,
-  where: str = 'network',
-) -> parallel.Layout:
-  """The layout of an entry's training by config.parallel (None: its defaults).
-
-  Raises:
-    parallel.ParallelError: what can't be divided evenly, with `where` in the config it stands.
-  """
-  axes = models.hidden_axes(module)
-  found = parallel.layout(
-    settings,
-    batch_size=entry['batch_size'],
-    hidden_axes=axes,
-    hidden=entry['model']['hidden'] if axes else 0,
-    where=where,
-  )
-  if found.compile == 'pmap' and entry['loss']['label_weight']:
-    raise parallel.ParallelError(
-      f'{where}.loss.label_weight: the mean over the examples with a label is not that of the '
-      "devices' means, which pmap takes; expected 0, or config.parallel.compile=jit"
-    )
-  return found
-
-
-def call_inputs(
-  problem: Problem, step: int, positions: np.ndarray, *, sent: bool
-) -> dict[str, Any]:
-  """What the steps of a call take in, [steps_per_call, positions of the batch, ...].
-
-  The `views`, which an example takes in turn by epoch, and the `indices` of the examples, or of
-  data that are `sent` their `arrays`.
-  """
-  entry, count = problem.entry, len(problem.examples['id'])
-  orders = [
-    dataset_lib.order(count, entry['batch_size'], problem.seed, step + i)
-    for i in range(entry['steps_per_call'])
-  ]
-  indices, epochs = (np.stack(each)[:, positions] for each in zip(*orders, strict=True))
-  views = (epochs % entry['views']).astype(np.int32)
-  if not sent:
-    return {'indices': indices, 'views': views}
-  flat = dataset_lib.take_views(problem.examples, indices.reshape(-1), views.reshape(-1))
-  arrays = {name: array.reshape(*indices.shape, *array.shape[1:]) for name, array in flat.items()}
-  return {'arrays': arrays, 'views': views}
 
 
 def output_transform(

@@ -4,18 +4,17 @@ from collections.abc import Mapping
 import dataclasses
 from typing import Any
 
-from flax import linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from shallow_jax import models
-from shallow_jax.data import dataset as dataset_lib
 from shallow_jax.logits import metrics
 from shallow_jax.logits import predict
 from shallow_jax.runtime import processes
 from shallow_jax.training import losses
+from shallow_jax.training import problem as problem_lib
 
 EVALUATION_BATCH = 500
 
@@ -86,28 +85,24 @@ def stops_early(entry: Mapping[str, Any], selection: Selection) -> bool:
 
 
 def evaluate(
-  entry: Mapping[str, Any],
-  module: nn.Module,
-  variables: models.Variables,
-  dataset: dataset_lib.Dataset,
-  arrays: Mapping[str, np.ndarray],
+  problem: problem_lib.Problem, variables: models.Variables
 ) -> tuple[dict[str, float], bool]:
-  """A net's figures on validation arrays (`label`, for students `target`), and if it collapsed.
+  """A net's figures on the validation of its problem, and if it collapsed.
 
   Of several processes the first one's figures count: they decide what all do next.
   Figures: `error` in per cent, `loss` by the net's own loss, for logit regression `logit_r2`.
   Collapsed: one class predicted for every example, or a logit regression whose R² is not above 0.
   """
-  logits = predict.logits(
-    [predict.Member(module, variables)], dataset, arrays, batch_size=EVALUATION_BATCH
-  )[0]
+  loss, arrays = problem.entry['loss'], problem.validation
+  member = predict.Member(problem.module, variables)
+  logits = predict.logits([member], problem.dataset, arrays, batch_size=EVALUATION_BATCH)[0]
   batch = {'label': jnp.asarray(arrays['label'])}
   if 'target' in arrays:
     batch['target'] = jnp.asarray(arrays['target'][:, 0])
-  loss = losses.compute(entry['loss'], jnp.asarray(logits), batch, variables['output']['std'])
-  figures = {'error': metrics.error(logits, arrays['label']), 'loss': float(loss)}
+  value = losses.compute(loss, jnp.asarray(logits), batch, variables['output']['std'])
+  figures = {'error': metrics.error(logits, arrays['label']), 'loss': float(value)}
   collapsed = metrics.one_class_predicted(logits)
-  if entry['loss']['name'] == 'logit_l2':
+  if loss['name'] == 'logit_l2':
     figures['logit_r2'] = metrics.r_squared(logits, arrays['target'][:, 0])
     collapsed = collapsed or not figures['logit_r2'] > 0  # NaN is not above 0 either
   return processes.agree(figures), processes.agree(collapsed)

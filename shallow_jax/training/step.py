@@ -97,7 +97,6 @@ def batch_of(
   Args:
     resident: all examples, from which `row` has the `indices` [batch]; None: it has the `arrays`.
     row: also the `views` [batch].
-    gather: looks rows up.
   """
   views = row['views']
   if resident is None:
@@ -123,13 +122,9 @@ def train_step(
   """One step of gradient descent; returns the new state and the loss before it.
 
   Args:
-    module: the net.
-    loss: a config's `loss`.
     optimizer: of learning rate 1; its updates are multiplied by `rate`.
-    state: before the step.
-    x: [batch, ...] network inputs.
+    x: [batch, ...], inputs of the net.
     batch: `label` and, for students, `target`.
-    rate: the scalar learning rate.
     key: of the dropout; folded with the step.
     compute_dtype: float32 or bfloat16, see `models.apply_train`.
   """

@@ -1,21 +1,25 @@
-"""The one loop: fits a network to targets, be they labels or another network's logits."""
+"""The one loop: fits a network to targets, be they labels or another network's logits.
 
-from collections.abc import Iterator, Mapping
+Several seeds of a network may go through it in one program. Each has its own examples' order,
+dropout, selection and metrics, as if it were alone; the program is vmapped over them and divided
+over the devices. A batched product rounds in another way than a single one, so that the results
+are those of one by one up to rounding.
+"""
+
+from collections.abc import Mapping, Sequence
 import contextlib
 import dataclasses
 import logging
+import math
 import pathlib
 import time
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from shallow_jax import models
 from shallow_jax.runtime import checkpoint
 from shallow_jax.runtime import metric_writer
-from shallow_jax.runtime import parallel
 from shallow_jax.runtime import processes
 from shallow_jax.runtime import run_guard
 from shallow_jax.training import feed as feed_lib
@@ -39,8 +43,8 @@ class Outcome:
   step: int
   validation: Mapping[str, float]
   collapsed: bool
-  wall_seconds: float
-  examples_per_second: float
+  wall_seconds: float  # of several in one program a seed's share
+  examples_per_second: float  # of all together
   mesh: Mapping[str, Any] | None = None  # what it ran on
 
   @property
@@ -54,158 +58,196 @@ class Diverged(Exception):  # noqa: N818 (an outcome, not a mistake)
 
 
 def fit(
-  problem: problem_lib.Problem,
-  folder: pathlib.Path,
+  problems: Sequence[problem_lib.Problem],
+  folders: Sequence[pathlib.Path],
   *,
   label: str = '',
   stop: run_guard.StopRequest | None = None,
-  layout: parallel.Layout | None = None,
-) -> Outcome:
-  """Trains one seed, from the newest checkpoint in `folder` if there is one.
+  layout: feed_lib.Layout | None = None,
+) -> list[Outcome]:
+  """Trains a seed, or several in one program, from the newest checkpoint if there is one.
 
   Continuing gives bit for bit what an uninterrupted run gives. A stop request saves within one
-  call and raises run_guard.Stopped; a loss that is not finite ends the seed without weights.
+  call and raises run_guard.Stopped. A seed whose loss is not finite ends without weights, and the
+  others go on.
 
   Args:
-    problem: what is fitted to what.
-    folder: for checkpoints and metrics.
+    problems: what is fitted to what; of several they differ in the seed alone.
+    folders: for the metrics of each; the checkpoints of all are in the first one.
     label: of the progress bar and the log.
     stop: polled once a call.
-    layout: of the devices; None: the batch is divided over all of them.
+    layout: of the devices; None: feed.lay_out's for all of them.
   """
-  run = _start(problem, folder, layout or problem_lib.layout(problem.entry, problem.module))
-  first_step = int(run.state.step)
-  entry = problem.entry
-  with _writers(entry, folder, label, first_step) as (writer, progress):
-    try:
-      _loop(run, writer, progress, stop or run_guard.StopRequest(), label)
-    except Diverged as error:
-      _log.warning('%s: %s; this seed has no result', label, error)
-      mesh = run.layout.description()
-      return Outcome(None, int(run.step), {}, False, run.wall_seconds, 0.0, mesh)
-  return _outcome(run, first_step)
-
-
-@contextlib.contextmanager
-def _writers(
-  entry: Mapping[str, Any], folder: pathlib.Path, label: str, first_step: int
-) -> Iterator[tuple[Writer, Progress]]:
-  """What metrics and progress go to: of several processes the first one tells them."""
-  if not processes.is_first():
-    yield metric_writer.Silent(), metric_writer.Silent()
-    return
-  with (
-    metric_writer.MetricWriter(folder, initial_step=first_step) as writer,
-    metric_writer.Progress(entry['num_steps'], entry['batch_size'], label, first_step) as progress,
-  ):
-    yield writer, progress
+  entry, count = problems[0].entry, len(problems)
+  layout = layout or feed_lib.lay_out(entry, problems[0].module, members=count)
+  run = _start(problems, folders, label, layout)
+  first_step = run.step
+  with contextlib.ExitStack() as stack:
+    writers: list[Writer] = [metric_writer.Silent() for _ in problems]
+    progress: Progress = metric_writer.Silent()
+    if processes.is_first():  # of several processes it speaks for all
+      opened = [metric_writer.MetricWriter(folder, initial_step=first_step) for folder in folders]
+      writers = [stack.enter_context(writer) for writer in opened]
+      shown = label if count == 1 else f'{label}, {count} seeds'
+      examples = count * entry['batch_size']
+      bar = metric_writer.Progress(entry['num_steps'], examples, shown, first_step)
+      progress = stack.enter_context(bar)
+    with contextlib.suppress(Diverged):
+      _loop(run, writers, progress, stop or run_guard.StopRequest())
+  return [_outcome(run, i, first_step) for i in range(count)]
 
 
 @dataclasses.dataclass
 class _Run:
-  """A training under way."""
+  """Trainings under way: of one its state, of several theirs stacked."""
 
-  problem: problem_lib.Problem
-  folder: pathlib.Path
-  layout: parallel.Layout
+  problems: Sequence[problem_lib.Problem]
+  folders: Sequence[pathlib.Path]
+  label: str
+  layout: feed_lib.Layout
   state: step_lib.State
-  selection: selection_lib.Selection
-  step: int
-  seconds_before: float  # spent in earlier sittings
-  started: float
+  selections: list[selection_lib.Selection]
+  step: int = 0
+  seconds_before: float = 0.0  # spent in earlier sittings
+  started: float = 0.0
+  diverged_at: dict[int, int] = dataclasses.field(default_factory=dict)  # the step, by member
 
   @property
-  def wall_seconds(self) -> float:
+  def seconds(self) -> float:
+    """Spent by all together."""
     return self.seconds_before + time.perf_counter() - self.started
 
+  def is_over(self) -> bool:
+    """Whether no seed goes on: each has diverged or stops early."""
+    return all(
+      i in self.diverged_at or selection_lib.stops_early(self.problems[i].entry, selection)
+      for i, selection in enumerate(self.selections)
+    )
 
-def _start(problem: problem_lib.Problem, folder: pathlib.Path, layout: parallel.Layout) -> _Run:
-  state = layout.place(step_lib.fresh_state(problem))
-  selection = layout.place(selection_lib.start(problem.entry, state.variables))
-  notes: Mapping[str, Any] = {'wall_seconds': 0.0}
-  restored = checkpoint.restore_newest(folder / 'checkpoints', (state, selection))
+  def saved(self) -> tuple[step_lib.State, Any]:
+    """What a checkpoint holds: the state, and one's selection or a list of several ones'."""
+    if len(self.problems) == 1:
+      return self.state, self.layout.place(self.selections[0])
+    return self.state, self.layout.replicate(self.selections)
+
+
+def _start(
+  problems: Sequence[problem_lib.Problem],
+  folders: Sequence[pathlib.Path],
+  label: str,
+  layout: feed_lib.Layout,
+) -> _Run:
+  """A run at its first step, or where its newest checkpoint is."""
+  state = layout.place(layout.stack([step_lib.fresh_state(problem) for problem in problems]))
+  each = layout.members(state.variables)
+  selections = [selection_lib.start(problems[0].entry, variables) for variables in each]
+  run = _Run(problems, folders, label, layout, state, selections)
+  fresh = run.saved()
+  notes: dict[str, Any] = {'wall_seconds': 0.0, 'diverged_at': {}}
+  restored = checkpoint.restore_newest(folders[0] / 'checkpoints', fresh)
+  (run.state, kept), found = restored or (fresh, {})
+  notes |= found  # one seed's may be older than `diverged_at`
+  run.selections = [kept] if len(problems) == 1 else list(kept)
+  run.step = int(layout.members(run.state.step)[0])
+  run.seconds_before = notes['wall_seconds']
+  run.diverged_at = {int(i): step for i, step in notes['diverged_at'].items()}
+  run.started = time.perf_counter()
   if restored is not None:
-    (state, selection), notes = restored
-    _log.info('%s continues at step %d', folder, int(state.step))
-  step = int(state.step)
-  seconds = notes['wall_seconds']
-  return _Run(problem, folder, layout, state, selection, step, seconds, time.perf_counter())
+    for folder in folders:
+      _log.info('%s continues at step %d', folder, run.step)
+  return run
 
 
 def _loop(
-  run: _Run,
-  writer: Writer,
-  progress: Progress,
-  stop: run_guard.StopRequest,
-  label: str,
+  run: _Run, writers: Sequence[Writer], progress: Progress, stop: run_guard.StopRequest
 ) -> None:
   """Step, evaluate, save: in this order, so that a save holds what the evaluation decided."""
-  entry = run.problem.entry
-  feed = feed_lib.Feed(run.problem, run.layout)
-  previous_loss: jax.Array | float = 0.0
-  while run.step < entry['num_steps'] and not selection_lib.stops_early(entry, run.selection):
-    run.state, loss = feed.step(run.state, float(run.selection.rate_factor), run.step)
-    # The loss of the call before: the device works on this one meanwhile.
-    _check_finite(previous_loss, run.step)
-    previous_loss = loss
+  entry = run.problems[0].entry
+  feed = feed_lib.Feed(run.problems, run.layout)
+  losses: Any = np.zeros(len(run.problems))
+  while run.step < entry['num_steps'] and not run.is_over():
+    previous_losses = losses
+    factors = [float(selection.rate_factor) for selection in run.selections]
+    run.state, losses = feed.step(run.state, factors, run.step)
+    # Those of the call before: the device works on this one meanwhile.
+    _note_diverged(run, previous_losses)
     run.step += entry['steps_per_call']
     progress.update(run.step, '')
     at_end = run.step >= entry['num_steps']
     if at_end or run.step % entry['evaluate_every_steps'] == 0:
-      _check_finite(loss, run.step)
-      _evaluate(run, writer, progress)
+      _note_diverged(run, losses)
+      _evaluate(run, writers, progress)
     stopping = stop.requested
     if stopping or (run.step % entry['checkpoint_every_steps'] == 0 and not at_end):
-      _check_finite(loss, run.step)
-      writer.flush()
+      _note_diverged(run, losses)
+      for writer in writers:
+        writer.flush()
       _save(run)
     if stopping:
-      raise stop.stopped(f'{label} at step {run.step}')
+      raise stop.stopped(f'{run.label} at step {run.step}')
 
 
-def _check_finite(loss: jax.Array | float, step: int) -> None:
-  if not np.isfinite(float(loss)):
-    raise Diverged(f'the loss is {float(loss)} at step {step}')
+def _note_diverged(run: _Run, losses: Any, first: int = 0) -> None:
+  """Notes of members from the `first` on whose loss is not finite.
+
+  One by itself raises Diverged, so that what is not finite is not saved.
+  """
+  for i, loss in enumerate(np.ravel(losses).tolist(), first):
+    if not math.isfinite(loss) and i not in run.diverged_at:
+      run.diverged_at[i] = run.step
+      name = run.label if len(run.problems) == 1 else run.folders[i]
+      _log.warning('%s: the loss is %s at step %d; this seed has no result', name, loss, run.step)
+  if run.diverged_at and len(run.problems) == 1:
+    raise Diverged
 
 
-def _evaluate(run: _Run, writer: Writer, progress: Progress) -> None:
-  problem, step = run.problem, run.step
-  interval = problem.entry['evaluate_every_steps']
-  mean_loss = float(run.state.loss_sum) / ((step - 1) % interval + 1)
-  run.state = dataclasses.replace(run.state, loss_sum=run.layout.replicate(jnp.float32(0)))
-  variables = run.layout.whole(run.state.variables)
-  figures, _ = selection_lib.evaluate(
-    problem.entry, problem.module, variables, problem.dataset, problem.validation
-  )
-  _check_finite(figures['loss'], step)
-  writer.write(step, 'train', {'loss': mean_loss})
-  writer.write(step, 'validation', figures)
-  progress.update(step, f'loss {mean_loss:.4g}, validation error {figures["error"]:.2f} %')
-  run.selection = selection_lib.update(
-    problem.entry, run.selection, run.state.variables, step, figures
-  )
+def _evaluate(run: _Run, writers: Sequence[Writer], progress: Progress) -> None:
+  step, layout, count = run.step, run.layout, len(run.problems)
+  entry = run.problems[0].entry
+  steps = (step - 1) % entry['evaluate_every_steps'] + 1
+  members = layout.members((run.state.variables, run.state.loss_sum))
+  zeros = layout.place(layout.stack([np.float32(0)] * count))
+  run.state = dataclasses.replace(run.state, loss_sum=zeros)
+  mean_loss, errors = 0.0, []
+  for i, (variables, loss_sum) in enumerate(members):
+    if i in run.diverged_at:
+      continue
+    figures, _ = selection_lib.evaluate(run.problems[i], layout.whole(variables))
+    _note_diverged(run, figures['loss'], i)
+    if i in run.diverged_at:
+      continue
+    mean_loss = float(loss_sum) / steps
+    writers[i].write(step, 'train', {'loss': mean_loss})
+    writers[i].write(step, 'validation', figures)
+    errors.append(f'{figures["error"]:.2f}')
+    run.selections[i] = selection_lib.update(entry, run.selections[i], variables, step, figures)
+  if count == 1:
+    progress.update(step, f'loss {mean_loss:.4g}, validation error {errors[0]} %')
+  else:
+    progress.update(step, f'validation errors {", ".join(errors)} %')
 
 
 def _save(run: _Run) -> None:
+  diverged_at = {str(i): step for i, step in run.diverged_at.items()}
   checkpoint.save(
-    run.folder / 'checkpoints',
+    run.folders[0] / 'checkpoints',
     run.step,
-    (run.state, run.layout.place(run.selection)),
-    notes={'wall_seconds': run.wall_seconds},
+    run.saved(),
+    notes={'wall_seconds': run.seconds, 'diverged_at': diverged_at},
     keep=CHECKPOINTS_KEPT,
   )
 
 
-def _outcome(run: _Run, first_step: int) -> Outcome:
-  problem = run.problem
-  keeps_last = problem.entry['select'] == 'last'
-  kept = run.state.variables if keeps_last else run.selection.best_variables
-  variables = run.layout.whole(kept)
-  step = run.step if keeps_last else int(run.selection.best_step)
-  figures, collapsed = selection_lib.evaluate(
-    problem.entry, problem.module, variables, problem.dataset, problem.validation
-  )
-  seconds = time.perf_counter() - run.started
-  rate = (run.step - first_step) * problem.entry['batch_size'] / seconds
+def _outcome(run: _Run, i: int, first_step: int) -> Outcome:
+  problem, selection, count = run.problems[i], run.selections[i], len(run.problems)
   mesh = run.layout.description()
-  return Outcome(variables, step, figures, collapsed, run.wall_seconds, rate, mesh)
+  if i in run.diverged_at:
+    return Outcome(None, run.diverged_at[i], {}, False, run.seconds / count, 0.0, mesh)
+  keeps_last = problem.entry['select'] == 'last'
+  kept = run.layout.members(run.state.variables)[i] if keeps_last else selection.best_variables
+  variables = run.layout.whole(kept)
+  step = run.step if keeps_last else int(selection.best_step)
+  figures, collapsed = selection_lib.evaluate(problem, variables)
+  examples = (run.step - first_step) * problem.entry['batch_size'] * count
+  rate = examples / (time.perf_counter() - run.started)
+  return Outcome(variables, step, figures, collapsed, run.seconds / count, rate, mesh)

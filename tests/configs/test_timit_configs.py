@@ -12,6 +12,7 @@ from shallow_jax.models import size as size_lib
 from shallow_jax.pipeline import run as run_lib
 from shallow_jax.settings import defaults
 from shallow_jax.speech.recordings import timit
+from shallow_jax.training import optimizer
 
 TIMIT = (15, 123)
 SPEAKERS = [
@@ -121,7 +122,7 @@ def test_each_net_tries_as_many_rates_and_wide_ones_are_slow(name, variant):
     else:
       continue
     if entry['loss']['name'].endswith('l2'):
-      assert max(rates) * entry['model']['hidden'] <= defaults.STABLE_RATE
+      assert max(rates) * entry['model']['hidden'] <= optimizer.STABLE_RATE
 
 
 @pytest.mark.parametrize('name', ['timit_table1', 'timit_figures'])

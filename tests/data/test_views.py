@@ -185,9 +185,9 @@ def test_examples_that_do_not_fit_on_the_device_come_with_their_partners(tmp_pat
     validation,
     target_statistics=(np.zeros(10), np.ones(10)),
   )
-  resident = train.fit(problem, tmp_path / 'resident')
+  (resident,) = train.fit([problem], [tmp_path / 'resident'])
   monkeypatch.setattr(feed_lib, 'RESIDENT_BYTES', 0)
-  sent = train.fit(problem, tmp_path / 'sent')
+  (sent,) = train.fit([problem], [tmp_path / 'sent'])
   jax.tree.map(np.testing.assert_array_equal, resident.variables, sent.variables)
 
 

@@ -15,7 +15,7 @@ from support import parallel_runs
 from shallow_jax import models
 from shallow_jax.data import dataset as dataset_lib
 from shallow_jax.runtime import parallel
-from shallow_jax.training import problem as problem_lib
+from shallow_jax.training import feed as feed_lib
 
 TOLERANCE = 1e-5  # relative to the largest value of an array; measured: 2.2e-7
 REPOSITORY = pathlib.Path(__file__).parents[2]
@@ -189,4 +189,4 @@ def test_pmap_is_refused_where_its_mean_is_another_one(digits):
   entry = dict(problem.entry, loss=dict(problem.entry['loss'], label_weight=0.5))
   settings = parallel_runs.LAYOUTS['pmap']
   with pytest.raises(parallel.ParallelError, match=r'networks\.net\.loss\.label_weight'):
-    problem_lib.layout(entry, problem.module, settings, 'networks.net')
+    feed_lib.lay_out(entry, problem.module, settings, where='networks.net')

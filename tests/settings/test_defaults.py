@@ -9,6 +9,7 @@ import pytest
 from shallow_jax.pipeline import run as run_lib
 from shallow_jax.settings import defaults
 from shallow_jax.settings import keys
+from shallow_jax.training import optimizer
 
 CNN = dict(model=dict(name='cnn'))
 
@@ -352,7 +353,7 @@ def test_an_override_of_another_type_or_key_is_refused():
   [
     (dict(name='shallow', hidden=2000), 0.01),
     (dict(name='shallow', hidden=8000, bottleneck=250), 0.0025),
-    (dict(name='shallow_conv', hidden=30_000), defaults.STABLE_RATE / 30_000),
+    (dict(name='shallow_conv', hidden=30_000), optimizer.STABLE_RATE / 30_000),
     (dict(name='dnn', hidden=(50, 50)), 0.01),
     (dict(name='cnn'), 0.01),
   ],
@@ -370,7 +371,7 @@ def test_the_default_rate_follows_an_override_of_the_width():
   full.networks.net.model.hidden = 8000
   found = defaults.plain(defaults.complete(full))
   rate = found['networks']['net']['optimizer']['learning_rate']
-  assert rate == pytest.approx(defaults.STABLE_RATE / 8000)
+  assert rate == pytest.approx(optimizer.STABLE_RATE / 8000)
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from shallow_jax.speech import context
 from shallow_jax.training import feed as feed_lib
 from shallow_jax.training import problem as problem_lib
 from shallow_jax.training import step as step_lib
-from shallow_jax.training import train_together
+from shallow_jax.training import train
 
 WIDE = dict(name='shallow', hidden=256, bottleneck=16)
 CNN = dict(name='cnn', features=(4,), kernel_size=3, dense=(8,), batch_norm=True)
@@ -70,16 +70,16 @@ def make_problem(dataset, *, seed=0, **changes):
 
 def steps(problem, layout, count=NUM_STEPS):
   """The state and the loss after so many steps."""
-  feed, state = feed_lib.Feed(problem, layout), layout.place(step_lib.fresh_state(problem))
+  feed, state = feed_lib.Feed([problem], layout), layout.place(step_lib.fresh_state(problem))
   for step in range(0, count, problem.entry['steps_per_call']):
-    state, loss = feed.step(state, 1.0, step)
+    state, loss = feed.step(state, [1.0], step)
   return state, loss
 
 
 def found(dataset, case, settings):
   """Variables and loss after some steps, and the bytes of the state on each device."""
   problem = make_problem(dataset, **CASES[case])
-  layout = problem_lib.layout(problem.entry, problem.module, settings)
+  layout = feed_lib.lay_out(problem.entry, problem.module, settings)
   state, loss = steps(problem, layout)
   return {
     'variables': jax.device_get(layout.whole(state.variables)),
@@ -106,7 +106,7 @@ def stay(dataset, num_bytes):
   """Whether the examples stay on the devices where so many bytes may on each."""
   problem = make_problem(dataset, **CASES['dense'])
   with limited(num_bytes):
-    return feed_lib.Feed(problem)._resident is not None
+    return feed_lib.Feed([problem])._resident is not None
 
 
 @contextlib.contextmanager
@@ -123,7 +123,7 @@ def together(dataset, count, case='dropout'):
   problems = [make_problem(dataset, seed=seed, **CASES[case]) for seed in range(count)]
   with tempfile.TemporaryDirectory() as folder:
     folders = [pathlib.Path(folder) / str(seed) for seed in range(count)]
-    outcomes = train_together.fit(problems, folders)
+    outcomes = train.fit(problems, folders)
   return [jax.device_get(outcome.variables) for outcome in outcomes]
 
 
@@ -134,7 +134,7 @@ def bytes_together(dataset, count):
   alone = [step_lib.fresh_state(problem) for problem in problems]
   states = layout.place(jax.tree.map(lambda *each: jnp.stack(each), *alone))
   before = parallel.bytes_by_device(states)
-  states, _ = feed_lib.MembersFeed(problems, layout).step(states, [1.0] * count, 0)
+  states, _ = feed_lib.Feed(problems, layout).step(states, [1.0] * count, 0)
   return before, parallel.bytes_by_device(states)
 
 
@@ -197,7 +197,7 @@ def rows_of_batches(kind, name):
     many = jax.vmap(lambda *each: one(*each)[1], (None, None, 0), spmd_axis_name=parallel.MEMBER)
     call = jax.jit(lambda resident, rows: many(0, resident, jax.tree.map(lambda x: x[:, 0], rows)))
   else:
-    batches = layout.divide(rows, 40)
+    batches = layout.divide(rows)
     call = jax.jit(
       lambda resident, rows: jax.lax.scan(lambda s, row: one(s, resident, row), 0, rows)[1]
     )
@@ -214,7 +214,7 @@ def moved(dataset):
   """Whether a state saved on each layout comes back on each other one as it was."""
   problem = make_problem(dataset, model=WIDE)
   layouts = [
-    problem_lib.layout(problem.entry, problem.module, LAYOUTS[name]) for name in ('jit', 'model')
+    feed_lib.lay_out(problem.entry, problem.module, LAYOUTS[name]) for name in ('jit', 'model')
   ]
   equal = []
   for source in layouts:

@@ -60,6 +60,12 @@ def make_problem(digits, *, target=None, seed=0, **changes):
   )
 
 
+def fit(problem, folder, **arguments):
+  """How the training of one seed ended."""
+  (outcome,) = train.fit([problem], [folder], **arguments)
+  return outcome
+
+
 def assert_equal_trees(a, b):
   jax.tree.map(np.testing.assert_array_equal, a, b)
 
@@ -83,11 +89,11 @@ CASES = {
 @pytest.mark.parametrize('changes', CASES.values(), ids=CASES.keys())
 def test_a_run_stopped_twice_equals_the_uninterrupted_one_bit_for_bit(digits, tmp_path, changes):
   problem = make_problem(digits, **changes)
-  whole = train.fit(problem, tmp_path / 'whole')
+  whole = fit(problem, tmp_path / 'whole')
   for calls in (7, 3):
     with pytest.raises(run_guard.Stopped):
-      train.fit(problem, tmp_path / 'stopped', stop=stop_at.StopAt(calls))
-  resumed = train.fit(problem, tmp_path / 'stopped')
+      fit(problem, tmp_path / 'stopped', stop=stop_at.StopAt(calls))
+  resumed = fit(problem, tmp_path / 'stopped')
   assert_equal_trees(whole.variables, resumed.variables)
   assert whole.validation == resumed.validation
   assert whole.step == resumed.step
@@ -96,23 +102,23 @@ def test_a_run_stopped_twice_equals_the_uninterrupted_one_bit_for_bit(digits, tm
 
 
 def test_steps_in_one_call_equal_single_steps(digits, tmp_path):
-  single = train.fit(make_problem(digits), tmp_path / 'single')
-  together = train.fit(
+  single = fit(make_problem(digits), tmp_path / 'single')
+  together = fit(
     make_problem(digits, steps_per_call=20, checkpoint_every_steps=20), tmp_path / 'together'
   )
   assert_equal_trees(single.variables, together.variables)
 
 
 def test_data_that_do_not_fit_on_the_device_give_the_same_result(digits, tmp_path, monkeypatch):
-  resident = train.fit(make_problem(digits), tmp_path / 'resident')
+  resident = fit(make_problem(digits), tmp_path / 'resident')
   monkeypatch.setattr(feed_lib, 'RESIDENT_BYTES', 0)
-  sent = train.fit(make_problem(digits), tmp_path / 'sent')
+  sent = fit(make_problem(digits), tmp_path / 'sent')
   assert_equal_trees(resident.variables, sent.variables)
 
 
 def test_it_learns_digits(digits, tmp_path):
   problem = make_problem(digits, num_steps=200)
-  outcome = train.fit(problem, tmp_path)
+  outcome = fit(problem, tmp_path)
   test = digits.splits['test'].arrays
   member = predict.Member(problem.module, outcome.variables)
   logits = predict.logits([member], digits, test, batch_size=100)[0]
@@ -134,7 +140,7 @@ def test_a_student_recovers_a_linear_teacher(digits, tmp_path):
     num_steps=400,
     optimizer=dict(learning_rate=0.02),
   )
-  outcome = train.fit(problem, tmp_path)
+  outcome = fit(problem, tmp_path)
   assert outcome.validation['logit_r2'] > 0.8
 
 
@@ -145,7 +151,7 @@ def test_a_diverging_seed_has_no_weights_and_leaves_finite_checkpoints(digits, t
     optimizer=dict(learning_rate=1e4, warmup_steps=30),
     checkpoint_every_steps=1,
   )
-  outcome = train.fit(problem, tmp_path)
+  outcome = fit(problem, tmp_path)
   assert outcome.diverged
   assert 'no result' in caplog.text
   for step in checkpoint.steps(tmp_path / 'checkpoints'):
@@ -156,7 +162,7 @@ def test_a_collapsed_net_is_flagged(digits, tmp_path):
   problem = make_problem(digits, optimizer=dict(learning_rate=1e-9))
   dead = jax.tree.map(jnp.zeros_like, problem.initial['params'])
   problem = dataclasses.replace(problem, initial=dict(problem.initial, params=dead))
-  assert train.fit(problem, tmp_path).collapsed
+  assert fit(problem, tmp_path).collapsed
 
 
 def test_targets_of_another_length_are_refused(digits):
@@ -187,15 +193,14 @@ def test_early_stopping_waits_for_the_evaluations_asked_for(digits, tmp_path):
     stop_after_evaluations=3,
     optimizer=dict(learning_rate=1e-9),
   )
-  train.fit(problem, tmp_path)
+  fit(problem, tmp_path)
   lines = (tmp_path / 'metrics.jsonl').read_text().splitlines()
   assert len(lines) < 2 * 40
 
 
 def test_seeds_differ_and_one_seed_repeats(digits, tmp_path):
   first, second, again = (
-    train.fit(make_problem(digits, seed=seed), tmp_path / str(i))
-    for i, seed in enumerate((0, 1, 0))
+    fit(make_problem(digits, seed=seed), tmp_path / str(i)) for i, seed in enumerate((0, 1, 0))
   )
   assert_equal_trees(first.variables, again.variables)
   kernels = [each.variables['params']['Output_0']['output']['kernel'] for each in (first, second)]
@@ -206,16 +211,17 @@ def test_no_recompilation_for_another_seed_or_rate(digits, tmp_path):
   feed_lib.compiled_step.cache_clear()
   for i, rate in enumerate((0.01, 0.02, 0.02)):
     problem = make_problem(digits, seed=i, optimizer=dict(learning_rate=rate, warmup_steps=5))
-    train.fit(problem, tmp_path / str(i))
+    fit(problem, tmp_path / str(i))
   assert feed_lib.compiled_step.cache_info().misses == 1
-  compiled = feed_lib.compiled_step_of(problem)
+  layout = feed_lib.lay_out(problem.entry, problem.module)
+  compiled = feed_lib.compiled_step(layout, *step_lib.program_arguments(problem))
   assert compiled._cache_size() == 1
 
 
 def test_a_flipped_bit_in_a_checkpoint_is_noticed_and_the_older_step_is_used(digits, tmp_path):
   problem = make_problem(digits)
   with pytest.raises(run_guard.Stopped):
-    train.fit(problem, tmp_path, stop=stop_at.StopAt(25))
+    fit(problem, tmp_path, stop=stop_at.StopAt(25))
   folder = tmp_path / 'checkpoints'
   newest, older = checkpoint.steps(folder)
   for path in sorted((folder / str(newest)).rglob('*')):
@@ -224,22 +230,22 @@ def test_a_flipped_bit_in_a_checkpoint_is_noticed_and_the_older_step_is_used(dig
       content[len(content) // 2] ^= 1
       path.write_bytes(content)
       break
-  whole = train.fit(problem, tmp_path / 'whole')
-  resumed = train.fit(problem, tmp_path)
+  whole = fit(problem, tmp_path / 'whole')
+  resumed = fit(problem, tmp_path)
   assert older < newest
   assert_equal_trees(whole.variables, resumed.variables)
 
 
 def test_a_checkpoint_of_another_net_is_refused(digits, tmp_path):
   with pytest.raises(run_guard.Stopped):
-    train.fit(make_problem(digits), tmp_path, stop=stop_at.StopAt(3))
+    fit(make_problem(digits), tmp_path, stop=stop_at.StopAt(3))
   other = make_problem(digits, model=dict(SHALLOW, hidden=32))
   with pytest.raises(checkpoint.CheckpointError, match='another network'):
-    train.fit(other, tmp_path)
+    fit(other, tmp_path)
 
 
 def test_finished_weights_come_back_as_they_were_saved(digits, tmp_path):
-  outcome = train.fit(make_problem(digits), tmp_path)
+  outcome = fit(make_problem(digits), tmp_path)
   trained.save_trained(tmp_path, outcome, trial={}, target_weights=[])
   restored = checkpoint.restore_newest(tmp_path / 'weights', outcome.variables)
   assert_equal_trees(outcome.variables, restored[0])
@@ -276,7 +282,7 @@ def test_nothing_is_compiled_after_the_first_evaluations(
 
   monkeypatch.setattr(feed_lib.Feed, 'step', counted)
   problem = make_problem(digits, steps_per_call=steps_per_call, num_steps=80)
-  train.fit(problem, tmp_path)
+  fit(problem, tmp_path)
   calls_until = 20 // steps_per_call  # an evaluation, which compiles what it needs
   assert by_call[0] > 0
   assert len(set(by_call[:calls_until])) == 1
@@ -287,16 +293,16 @@ def test_a_step_that_was_compiled_ahead_is_not_compiled_again(
   digits, monkeypatch, compiled_programs
 ):
   problem = make_problem(digits)
-  layout = problem_lib.layout(problem.entry, problem.module)
+  layout = feed_lib.lay_out(problem.entry, problem.module)
   feed_lib.compiled_step.cache_clear()
-  feed, state = feed_lib.Feed(problem, layout), layout.place(step_lib.fresh_state(problem))
+  feed, state = feed_lib.Feed([problem], layout), layout.place(step_lib.fresh_state(problem))
   count_at_meetings, before = [], len(compiled_programs)
   monkeypatch.setattr(feed_lib.processes, 'are_several', lambda: True)
   monkeypatch.setattr(
     feed_lib.processes, 'meet', lambda name: count_at_meetings.append(len(compiled_programs))
   )
   for step in range(2):
-    state, _ = feed.step(state, 1.0, step)
+    state, _ = feed.step(state, [1.0], step)
   assert count_at_meetings == [before + 1]
   assert len(compiled_programs) == before + 1
 
@@ -305,26 +311,26 @@ def test_a_batch_is_on_its_way_before_the_loss_of_the_one_before_is_waited_for(
   digits, tmp_path, monkeypatch
 ):
   events = []
-  inputs, check = problem_lib.call_inputs, train._check_finite
+  inputs, check = feed_lib.call_inputs, train._note_diverged
 
   def noted_inputs(problem, step, *args, **kwargs):
     events.append(f'batch {step}')
     return inputs(problem, step, *args, **kwargs)
 
-  def noted_check(loss, step):
-    events.append(f'loss of {step - 1}')
-    return check(loss, step)
+  def noted_check(run, *args):
+    events.append(f'loss of {run.step - 1}')
+    return check(run, *args)
 
   monkeypatch.setattr(feed_lib, 'RESIDENT_BYTES', 0)
-  monkeypatch.setattr(problem_lib, 'call_inputs', noted_inputs)
-  monkeypatch.setattr(train, '_check_finite', noted_check)
-  train.fit(make_problem(digits), tmp_path)
+  monkeypatch.setattr(feed_lib, 'call_inputs', noted_inputs)
+  monkeypatch.setattr(train, '_note_diverged', noted_check)
+  fit(make_problem(digits), tmp_path)
   assert events[2:6] == ['batch 1', 'loss of 0', 'batch 2', 'loss of 1']
 
 
 def test_bfloat16_learns_with_float32_parameters(digits, tmp_path):
   outcomes = {
-    dtype: train.fit(make_problem(digits, compute_dtype=dtype), tmp_path / dtype)
+    dtype: fit(make_problem(digits, compute_dtype=dtype), tmp_path / dtype)
     for dtype in ('float32', 'bfloat16')
   }
   leaves = jax.tree.leaves(outcomes['bfloat16'].variables)

@@ -18,7 +18,6 @@ from shallow_jax.settings import defaults
 from shallow_jax.training import feed as feed_lib
 from shallow_jax.training import step as step_lib
 from shallow_jax.training import train
-from shallow_jax.training import train_together
 
 TOLERANCE = 1e-5  # relative to an array's largest value
 
@@ -44,9 +43,9 @@ def folders_of(path, problems):
 )
 def test_each_seed_is_what_it_is_alone(digits, tmp_path, changes):
   problems = problems_of(digits, **changes)
-  together = train_together.fit(problems, folders_of(tmp_path / 'together', problems))
+  together = train.fit(problems, folders_of(tmp_path / 'together', problems))
   for problem, found in zip(problems, together, strict=True):
-    alone = train.fit(problem, tmp_path / f'alone-{problem.seed}')
+    alone = train.fit([problem], [tmp_path / f'alone-{problem.seed}'])[0]
     for a, b in zip(
       jax.tree.leaves(alone.variables), jax.tree.leaves(found.variables), strict=True
     ):
@@ -67,21 +66,21 @@ def test_each_seed_takes_its_own_part_of_the_learning_rate(digits, still):
   alone = [step_lib.fresh_state(problem) for problem in problems]
   states = jax.tree.map(lambda *each: jnp.stack(each), *alone)
   factors = [float(i != still) for i in range(2)]
-  states, _ = feed_lib.MembersFeed(problems, layout).step(states, factors, 0)
+  states, _ = feed_lib.Feed(problems, layout).step(states, factors, 0)
   for i, before in enumerate(alone):
-    after = layout.members(states.variables['params'], 2)[i]
+    after = layout.members(states.variables['params'])[i]
     pairs = zip(jax.tree.leaves(before.variables['params']), jax.tree.leaves(after), strict=True)
     assert all(np.array_equal(*pair) for pair in pairs) == (i == still)
 
 
 def test_a_stopped_group_goes_on_bit_for_bit(digits, tmp_path):
   problems = problems_of(digits)
-  whole = train_together.fit(problems, folders_of(tmp_path / 'whole', problems))
+  whole = train.fit(problems, folders_of(tmp_path / 'whole', problems))
   folders = folders_of(tmp_path / 'stopped', problems)
   with pytest.raises(run_guard.Stopped):
-    train_together.fit(problems, folders, stop=stop_at.StopAt(7))
+    train.fit(problems, folders, stop=stop_at.StopAt(7))
   assert checkpoint.steps(folders[0] / 'checkpoints') == [7, 6]
-  resumed = train_together.fit(problems, folders)
+  resumed = train.fit(problems, folders)
   for a, b in zip(whole, resumed, strict=True):
     jax.tree.map(np.testing.assert_array_equal, a.variables, b.variables)
     assert a.validation == b.validation
@@ -91,8 +90,8 @@ def test_a_seed_that_diverges_leaves_the_others_alone(digits, tmp_path):
   problems = problems_of(digits)
   broken = jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.nan), problems[0].initial['params'])
   problems[0] = dataclasses.replace(problems[0], initial=dict(problems[0].initial, params=broken))
-  first, second = train_together.fit(problems, folders_of(tmp_path, problems))
-  alone = train.fit(problems[1], tmp_path / 'alone')
+  first, second = train.fit(problems, folders_of(tmp_path, problems))
+  alone = train.fit([problems[1]], [tmp_path / 'alone'])[0]
   assert first.diverged and not second.diverged
   assert second.validation == pytest.approx(alone.validation, rel=TOLERANCE)
 
@@ -104,8 +103,8 @@ OVERFLOWS = dict(schedule='constant', warmup_steps=0, learning_rate=1e18)
 def test_a_seed_whose_last_step_overflows_has_no_result(digits, tmp_path, select):
   """Its loss is finite: that of the weights before."""
   problems = problems_of(digits, num_steps=1, select=select, optimizer=OVERFLOWS)
-  together = train_together.fit(problems, folders_of(tmp_path, problems))
-  assert train.fit(problems[0], tmp_path / 'alone').diverged
+  together = train.fit(problems, folders_of(tmp_path, problems))
+  assert train.fit([problems[0]], [tmp_path / 'alone'])[0].diverged
   assert [each.diverged for each in together] == [True, True]
   for folder in folders_of(tmp_path, problems):
     assert 'NaN' not in (folder / 'metrics.jsonl').read_text()
@@ -117,11 +116,11 @@ def test_a_seed_that_has_diverged_stays_so_when_its_group_goes_on(digits, tmp_pa
   problems = problems_of(
     digits, num_steps=4, evaluate_every_steps=2, checkpoint_every_steps=2, optimizer=optimizer
   )
-  whole = train_together.fit(problems, folders_of(tmp_path / 'whole', problems))
+  whole = train.fit(problems, folders_of(tmp_path / 'whole', problems))
   folders = folders_of(tmp_path / 'stopped', problems)
   with pytest.raises(run_guard.Stopped):
-    train_together.fit(problems, folders, stop=stop_at.StopAt(stop_after))
-  resumed = train_together.fit(problems, folders)
+    train.fit(problems, folders, stop=stop_at.StopAt(stop_after))
+  resumed = train.fit(problems, folders)
   assert [(each.diverged, each.step) for each in resumed] == [
     (each.diverged, each.step) for each in whole
   ]
@@ -164,17 +163,17 @@ def test_a_run_trains_its_seeds_together_once(tmp_path, monkeypatch):
     data=dict(name='digits'), networks=dict(net=net), evaluation=dict(latency_batches=())
   )
   groups = []
-  fit = train_together.fit
+  fit = train.fit
 
   def counted(problems, *args, **kwargs):
     groups.append([problem.seed for problem in problems])
     return fit(problems, *args, **kwargs)
 
-  monkeypatch.setattr(run_lib.train_together, 'fit', counted)
+  monkeypatch.setattr(train, 'fit', counted)
   results = run_lib.run(config, tmp_path)
-  assert groups == [[1, 2]]  # seed 0 is the best trial
+  assert groups == [[0], [0], [1, 2]]  # seed 0 is the best trial
   assert len(results['networks']['net']['metrics']['test']['error']['values']) == 3
   assert not list(tmp_path.glob('net/*/checkpoints'))
   (tmp_path / 'net' / 'result.json').unlink()
   run_lib.run(config, tmp_path)
-  assert len(groups) == 1
+  assert len(groups) == 3

@@ -25,7 +25,7 @@ from shallow_jax.logits import manifest as logit_manifest
 from shallow_jax.logits import rows as rows_lib
 from shallow_jax.runtime import storage
 
-MEMORY_LIMIT_BYTES = 4 << 30  # larger stores stay on disk, mapped
+MEMORY_LIMIT_BYTES = 4 << 30  # larger stores stay on disk
 
 _BLOCK_ROWS = 65_536  # rows looked at in one go
 _NUM_NAMED = 8  # shards, rows or classes that a message names at most
@@ -175,7 +175,7 @@ def finish(
   old = logit_manifest.read(folder) if is_finished(folder) else None
   records = tuple(done[i] for i in range(spec.num_shards))
   if labels is not None:
-    accuracy = _measured_accuracy(_mapped(folder, spec), labels)
+    accuracy = _measured_accuracy(_on_disk(folder, spec), labels)
   else:
     accuracy = old.accuracy if old is not None and old.shards == records else None
   moments = logit_manifest.combined([record.moments for record in records])
@@ -192,7 +192,7 @@ class Store:
   """A verified store: what it says of itself and its logits [views, examples, classes]."""
 
   manifest: logit_manifest.Manifest
-  logits: np.ndarray | rows_lib.MappedLogits
+  logits: np.ndarray | rows_lib.LogitsOnDisk
 
 
 def load(
@@ -201,7 +201,7 @@ def load(
   expect: logit_manifest.Spec | None = None,
   memory_limit_bytes: int = MEMORY_LIMIT_BYTES,
 ) -> Store:
-  """Verify a store and return it: in memory (read-only) up to the limit, else mapped.
+  """Verify a store and return it: in memory (read-only) up to the limit, else on disk.
 
   Raises:
     logit_manifest.LogitStoreError: as verify does.
@@ -217,12 +217,12 @@ def opened(
   folder = pathlib.Path(folder)
   manifest = logit_manifest.read(folder)
   spec = manifest.spec
-  mapped = _mapped(folder, spec)
+  logits = _on_disk(folder, spec)
   if sum(spec.num_bytes(shard) for shard in spec.shards()) > memory_limit_bytes:
-    return Store(manifest, mapped)
-  logits = np.asarray(mapped)
-  logits.setflags(write=False)
-  return Store(manifest, logits)
+    return Store(manifest, logits)
+  in_memory = np.asarray(logits)
+  in_memory.setflags(write=False)
+  return Store(manifest, in_memory)
 
 
 def verify(
@@ -287,20 +287,20 @@ def _check_array(
   same = found.header == spec.header(shard)
   logit_manifest.check(same, f'{path} is not a .npy file of {spec.dtype} {list(spec.shape(shard))}')
   if not found.all_finite:
-    _check_finite(_mapped_shard(path, spec, shard), shard.start, path)
+    _check_finite(_shard_on_disk(path, spec, shard), shard.start, path)
 
 
-def _mapped(folder: pathlib.Path, spec: logit_manifest.Spec) -> rows_lib.MappedLogits:
-  parts = [_mapped_shard(folder / spec.file_name(shard), spec, shard) for shard in spec.shards()]
-  return rows_lib.MappedLogits(tuple(parts), spec.shard_rows)
+def _on_disk(folder: pathlib.Path, spec: logit_manifest.Spec) -> rows_lib.LogitsOnDisk:
+  parts = [_shard_on_disk(folder / spec.file_name(shard), spec, shard) for shard in spec.shards()]
+  return rows_lib.LogitsOnDisk(tuple(parts))
 
 
-def _mapped_shard(
+def _shard_on_disk(
   path: pathlib.Path, spec: logit_manifest.Spec, shard: logit_manifest.Shard
 ) -> np.ndarray:
   shape, dtype = spec.shape(shard), spec.file_dtype
-  mapped = np.memmap(path, dtype, mode='r', offset=logit_manifest.HEADER_BYTES, shape=shape)
-  return np.asarray(mapped)  # a plain array over the same pages, whose parts are sooner made
+  pages = np.memmap(path, dtype, mode='r', offset=logit_manifest.HEADER_BYTES, shape=shape)
+  return np.asarray(pages)  # a plain array over the same pages, whose parts are sooner made
 
 
 def statistics(manifests: Sequence[logit_manifest.Manifest]) -> tuple[np.ndarray, np.ndarray]:
@@ -323,7 +323,7 @@ def statistics(manifests: Sequence[logit_manifest.Manifest]) -> tuple[np.ndarray
 
 
 def check_alignment(
-  logits: np.ndarray | rows_lib.MappedLogits,
+  logits: np.ndarray | rows_lib.LogitsOnDisk,
   labels: np.ndarray,
   accuracy: logit_manifest.Accuracy | None,
 ) -> bool:
@@ -358,7 +358,7 @@ def check_alignment(
 
 
 def _measured_accuracy(
-  logits: np.ndarray | rows_lib.MappedLogits, labels: np.ndarray
+  logits: np.ndarray | rows_lib.LogitsOnDisk, labels: np.ndarray
 ) -> logit_manifest.Accuracy:
   labels = np.asarray(labels)
   num_examples, num_classes = logits.shape[1:]

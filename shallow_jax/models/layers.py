@@ -4,7 +4,7 @@ The paper gives no filter sizes. A 5x5 'same' convolution before the pool of poo
 reading that gives both its 54M and its 70M parameters.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import functools
 import math
 from typing import Any
@@ -13,10 +13,9 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from shallow_jax.models import mapped
-
 HE_NORMAL = nn.initializers.he_normal()
 BATCH_NORM_EPSILON = 1e-5
+BATCH_AXIS = 'data'  # pmap's name for the axis over which it divides a batch (runtime/parallel.py)
 
 Params = Mapping[str, Any]
 
@@ -47,7 +46,7 @@ class Conv(nn.Module):
     """Maps [batch, height, width, channels] to [batch, height, width, features]."""
     channels = x.shape[-1]
     shape = (self.kernel_size, self.kernel_size, channels, self.features)
-    kernel = self.param('kernel', nn.initializers.he_normal(), shape)
+    kernel = self.param('kernel', HE_NORMAL, shape)
     bias = self.param('bias', nn.initializers.zeros, (self.features,)) if self.use_bias else None
     x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias)
     y = _convolve(x, kernel)
@@ -222,6 +221,27 @@ def _merged(params: Params, batch_stats: Params) -> dict[str, jax.Array]:
   return {'kernel': (v * gain[None, :]) @ u, 'bias': bias + shift @ u}
 
 
+def mapped_axis() -> str | None:
+  """The axis over which pmap has divided the batch, None where it is whole."""
+  try:
+    jax.lax.axis_size(BATCH_AXIS)
+  except NameError:
+    return None
+  return BATCH_AXIS
+
+
+def draw(sample: Callable[[tuple[int, ...]], jax.Array], shape: tuple[int, ...]) -> jax.Array:
+  """What `sample(shape)` draws of a batch, [batch, ...]; under pmap a device takes its part of it.
+
+  What a net draws is of the whole batch, however it is divided.
+  """
+  name = mapped_axis()
+  if name is None:
+    return sample(shape)
+  whole = sample((jax.lax.axis_size(name) * shape[0], *shape[1:]))
+  return jax.lax.dynamic_slice_in_dim(whole, jax.lax.axis_index(name) * shape[0], shape[0])
+
+
 class Dropout(nn.Module):
   """Dropout whose masks are the same however the batch is divided over devices."""
 
@@ -235,7 +255,7 @@ class Dropout(nn.Module):
     if self.rate == 1:
       return jnp.zeros_like(x)  # whose gradient is 0, not 0 / 0
     kept, key = 1 - self.rate, self.make_rng('dropout')
-    mask = mapped.draw(lambda shape: jax.random.bernoulli(key, kept, shape), x.shape)
+    mask = draw(lambda shape: jax.random.bernoulli(key, kept, shape), x.shape)
     return jnp.where(mask, x / kept, 0)
 
 
@@ -245,7 +265,7 @@ def batch_norm(*, train: bool, **options: Any) -> nn.BatchNorm:
     use_running_average=not train,
     momentum=0.9,
     epsilon=BATCH_NORM_EPSILON,
-    axis_name=mapped.axis() if train else None,
+    axis_name=mapped_axis() if train else None,
     **options,
   )
 
@@ -315,6 +335,6 @@ def dense_hidden(
 
 
 def hidden_units(module: nn.Module, x: jax.Array) -> jax.Array:
-  """Marks x [batch, ...] as hidden units of the net (counted by `metrics.size`); returns x."""
+  """Marks x [batch, ...] as hidden units of the net (counted by size.py); returns x."""
   module.sow('hidden_units', 'activations', x)
   return x

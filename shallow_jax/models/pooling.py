@@ -11,7 +11,7 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from shallow_jax.models import mapped
+from shallow_jax.models import layers
 
 _SIZE, _STRIDE = 3, 2
 
@@ -119,7 +119,7 @@ def sampled_pool(x: jax.Array, key: jax.Array) -> jax.Array:
   """
   _check_images(x)
   rows, columns = (_windows(length) for length in x.shape[1:3])
-  draws = mapped.draw(
+  draws = layers.draw(
     lambda shape: jax.random.uniform(key, shape, x.dtype), (len(x), rows, columns, x.shape[3])
   )
   return _sampled_pool(x, draws, x.shape[1:3])

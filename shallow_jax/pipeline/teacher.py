@@ -8,8 +8,8 @@ import numpy as np
 
 from shallow_jax.logits import manifest as logit_manifest
 from shallow_jax.logits import predict
+from shallow_jax.logits import rows as rows_lib
 from shallow_jax.logits import store as logit_store
-from shallow_jax.logits import stored_targets
 from shallow_jax.pipeline import experiment as experiment_lib
 from shallow_jax.pipeline import graph
 from shallow_jax.pipeline import trained
@@ -56,7 +56,7 @@ def targets(
   network: str,
   members: Sequence[tuple[str, int]],
   sets: Sequence[graph.LogitSet],
-) -> tuple[np.ndarray | stored_targets.StoredTargets, tuple[np.ndarray, np.ndarray]]:
+) -> tuple[np.ndarray | rows_lib.TargetsOnDisk, tuple[np.ndarray, np.ndarray]]:
   """Stored logits as targets [examples, views, classes], and their mean and std [classes].
 
   Those of a store that does not fit into memory stay on disk, and so do those of which several
@@ -76,7 +76,7 @@ def targets(
   for logit_set, (folder, _), each in zip(sets, described, stores, strict=True):
     _check_alignment(experiment, members, logit_set, folder, each.logits)
   statistics = logit_store.statistics([each.manifest for each in stores])
-  return stored_targets.targets(stores), statistics
+  return rows_lib.targets([store.logits for store in stores]), statistics
 
 
 def _verify_share(folder: pathlib.Path, spec: logit_manifest.Spec) -> None:

@@ -25,7 +25,7 @@ class Problem:
     initial: its variables before the first step.
     dataset: for the preprocessing; its splits are not looked at.
     examples: arrays to train on: `input`, `id`, `label`, and for students `target`, float32
-      [examples, views, classes], or stored_targets.StoredTargets.
+      [examples, views, classes], or logits/rows.py's TargetsOnDisk.
     validation: the same arrays to select by, with one view.
     seed: draws the order of examples and the dropout.
   """

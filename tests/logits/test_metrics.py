@@ -1,12 +1,9 @@
 """Figures about logits against NumPy and plain loops."""
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from shallow_jax.logits import metrics
-from shallow_jax.models import size as size_lib
 
 
 def logits_and_labels(size=400, num_classes=5):
@@ -118,16 +115,3 @@ def test_summary_over_the_seeds_that_have_a_value(values, mean, std):
   assert found['values'] == values
   for key, expected in (('mean', mean), ('std', std)):
     assert found[key] == (None if expected is None else pytest.approx(expected))
-
-
-def test_latency_is_positive_and_called_at_least_five_times():
-  calls = []
-
-  def function(x, y):
-    calls.append(isinstance(x, jax.Array))
-    return jnp.dot(x, y)
-
-  x = np.ones((8, 8), np.float32)
-  assert size_lib.latency_ms(function, x, x, seconds=0) > 0
-  assert len(calls) == 6  # one before the clock starts
-  assert all(calls)

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from shallow_jax.logits import manifest as logit_manifest
+from shallow_jax.logits import rows as rows_lib
 from shallow_jax.logits import store as logit_store
-from shallow_jax.logits import stored_targets
 from shallow_jax.pipeline import run as run_lib
 from shallow_jax.runtime import parallel
 
@@ -36,7 +36,9 @@ def stored(tmp_path, request):
   """Two stores' targets left on disk, and what they are by NumPy [examples, views, classes]."""
   logits = [written(tmp_path / str(size), size, request.param) for size in SIZES]
   stores = [logit_store.load(tmp_path / str(size), memory_limit_bytes=0) for size in SIZES]
-  return stored_targets.targets(stores), np.concatenate(logits, axis=1).swapaxes(0, 1)
+  return rows_lib.targets([store.logits for store in stores]), np.concatenate(
+    logits, axis=1
+  ).swapaxes(0, 1)
 
 
 @pytest.mark.parametrize(
@@ -44,7 +46,7 @@ def stored(tmp_path, request):
 )
 def test_rows_of_several_stores_are_those_of_all_in_memory(stored, rows):
   found, expected = stored
-  assert isinstance(found, stored_targets.StoredTargets)
+  assert isinstance(found, rows_lib.TargetsOnDisk)
   assert found[rows].dtype == np.float32
   np.testing.assert_array_equal(found[rows], expected[rows].astype(np.float32))
 
@@ -58,7 +60,7 @@ def test_they_measure_what_they_take_in_memory(stored):
 
 def test_stores_in_memory_give_an_array(tmp_path):
   logits = written(tmp_path, 5)
-  found = stored_targets.targets([logit_store.load(tmp_path)])
+  found = rows_lib.targets([logit_store.load(tmp_path).logits])
   assert isinstance(found, np.ndarray)
   np.testing.assert_array_equal(found, logits.swapaxes(0, 1))
 
@@ -67,7 +69,7 @@ def test_each_part_of_the_devices_reads_its_own_rows(stored, monkeypatch):
   """As parallel reads them: device by device, of those that a process has."""
   found, _ = stored
   read = []
-  rows_of = stored_targets.StoredTargets.__getitem__
+  rows_of = rows_lib.TargetsOnDisk.__getitem__
 
   def noted(self, rows):
     read.append(rows)
@@ -78,7 +80,7 @@ def test_each_part_of_the_devices_reads_its_own_rows(stored, monkeypatch):
     half = shape[0] // 2
     return [part((slice(half, shape[0]), slice(None), slice(None)))]  # this process has the second
 
-  monkeypatch.setattr(stored_targets.StoredTargets, '__getitem__', noted)
+  monkeypatch.setattr(rows_lib.TargetsOnDisk, '__getitem__', noted)
   monkeypatch.setattr(parallel.jax, 'make_array_from_callback', of_two_devices)
   monkeypatch.setattr(parallel.Layout, 'parts', 2)
   layout = parallel.layout(batch_size=4)
@@ -92,15 +94,15 @@ def test_a_student_learns_the_same_from_a_store_on_disk(tmp_path, monkeypatch):
   config.networks.cnn.num_steps = config.networks.mimic.num_steps = 15
   in_memory = run_lib.run(config, tmp_path / 'memory')
   seen = []
-  targets = stored_targets.targets
+  targets = rows_lib.targets
 
   def noted(stores):
     seen.append(type(targets(stores)))
     return targets(stores)
 
   monkeypatch.setattr(logit_store, 'MEMORY_LIMIT_BYTES', 0)
-  monkeypatch.setattr(stored_targets, 'targets', noted)
+  monkeypatch.setattr(rows_lib, 'targets', noted)
   on_disk = run_lib.run(config, tmp_path / 'disk')
-  assert set(seen) == {stored_targets.StoredTargets}
+  assert set(seen) == {rows_lib.TargetsOnDisk}
   metrics = [found['networks']['mimic']['metrics'] for found in (in_memory, on_disk)]
   assert metrics[0] == metrics[1]

@@ -90,18 +90,18 @@ def test_what_was_stored_comes_back(tmp_path, limit):
     (0, np.zeros(0, np.int64)),
   ],
 )
-def test_mapped_logits_are_indexed_like_an_array(tmp_path, views, rows):
+def test_logits_on_disk_are_indexed_like_an_array(tmp_path, views, rows):
   logits, _ = write_store(tmp_path)
-  mapped = logit_store.load(tmp_path, memory_limit_bytes=0).logits
-  np.testing.assert_array_equal(mapped[views, rows], logits[views, rows], strict=True)
+  on_disk = logit_store.load(tmp_path, memory_limit_bytes=0).logits
+  np.testing.assert_array_equal(on_disk[views, rows], logits[views, rows], strict=True)
 
 
 @pytest.mark.parametrize('rows', [np.array([0, 22]), -23, np.array([True]), np.array([0.0])])
-def test_mapped_logits_refuse_rows_that_are_not_there(tmp_path, rows):
+def test_logits_on_disk_refuse_rows_that_are_not_there(tmp_path, rows):
   write_store(tmp_path)
-  mapped = logit_store.load(tmp_path, memory_limit_bytes=0).logits
+  on_disk = logit_store.load(tmp_path, memory_limit_bytes=0).logits
   with pytest.raises(IndexError, match='-22 to 21'):
-    mapped[0, rows]
+    on_disk[0, rows]
 
 
 @pytest.mark.parametrize('readers', [1, 2, 3, 4, 5])

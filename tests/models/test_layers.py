@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from shallow_jax.models import layers
+from shallow_jax.runtime import parallel
 
 
 @pytest.fixture(autouse=True)
@@ -26,22 +27,30 @@ def values_and_gradients(function, *inputs, weight):
   return jax.jit(both)(*inputs)
 
 
-def conv_case(channels, kernel_size):
-  """Returns a Conv's params with a bias that is not zero, images [3, 6, 7, channels], weights."""
+def conv_case(channels, kernel_size, batch=3):
+  """Returns a Conv's params with a bias that is not zero, images of 6 x 7 pixels, weights."""
   rng = np.random.default_rng(0)
   params = {
     'kernel': rng.normal(size=(kernel_size, kernel_size, channels, 4)),
     'bias': rng.normal(size=4),
   }
-  arrays = {'params': params}, rng.normal(size=(3, 6, 7, channels)), rng.normal(size=(3, 6, 7, 4))
+  x, weight = (rng.normal(size=(batch, 6, 7, maps)) for maps in (channels, 4))
+  arrays = {'params': params}, x, weight
   return jax.tree.map(lambda array: array.astype(np.float32), arrays)
 
 
 @pytest.mark.parametrize(
-  ('channels', 'kernel_size'), [(1, 3), (3, 2), (3, 3), (3, 5), (4, 5), (5, 2), (5, 5)]
+  ('kernel_size', 'batch', 'channels'),
+  [
+    *((1, 1, 3), (1, 6, 16), (2, 3, 3), (2, 4, 5)),
+    *((3, 1, 1), (3, 3, 3), (3, 4, 16), (3, 6, 1), (3, 8, 3)),
+    *((4, 3, 16), (4, 4, 3), (4, 8, 1)),
+    *((5, 1, 16), (5, 3, 4), (5, 6, 3), (5, 8, 1)),
+  ],
 )
-def test_conv_and_its_gradients_equal_xla(channels, kernel_size):
-  params, x, weight = conv_case(channels, kernel_size)
+def test_conv_and_its_gradients_equal_flaxs(kernel_size, batch, channels):
+  """Batches that blocks of images divide and others; kernels of odd and of even size."""
+  params, x, weight = conv_case(channels, kernel_size, batch)
   conv, flax_conv = layers.Conv(4, kernel_size), nn.Conv(4, (kernel_size, kernel_size))
   actual = values_and_gradients(conv.apply, params, x, weight=weight)
   expected = values_and_gradients(flax_conv.apply, params, x, weight=weight)
@@ -81,10 +90,20 @@ def test_conv_starts_with_he_variance_and_no_bias():
   assert set(shapes['params']) == {'kernel'}
 
 
-def test_conv_in_bfloat16():
-  params, x, weight = jax.tree.map(lambda a: a.astype(jnp.bfloat16), conv_case(3, 3))
+@pytest.mark.parametrize('batch', [3, 8])
+def test_conv_in_bfloat16(batch):
+  exact = conv_case(3, 3, batch)
+  params, x, weight = jax.tree.map(lambda a: a.astype(jnp.bfloat16), exact)
   values, gradients = values_and_gradients(layers.Conv(4, 3).apply, params, x, weight=weight)
   chex.assert_trees_all_equal_shapes_and_dtypes((values, gradients), (weight, (params, x)))
+  params, x, weight = jax.tree.map(lambda a: a.astype(np.float32), (params, x, weight))
+  _, (expected, _) = values_and_gradients(layers.Conv(4, 3).apply, params, x, weight=weight)
+  kernels = [tree['params']['kernel'].astype(np.float32) for tree in (gradients[0], expected)]
+  np.testing.assert_allclose(*kernels, rtol=2e-2, atol=1e-1)  # summed in float32, rounded once
+
+
+def test_the_axis_of_a_divided_batch_is_pmaps():
+  assert layers.BATCH_AXIS == parallel.DATA
 
 
 @pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])

@@ -76,6 +76,12 @@ def test_logits_have_the_same_bits_on_any_number_of_devices(digits, on_four):
     np.testing.assert_array_equal(one, four)
 
 
+@pytest.mark.parametrize('devices', [2, 4])
+def test_a_convolution_has_the_same_gradients_where_devices_divide_the_images(on_four, devices):
+  one, several = (on_four['convolution'][count] for count in (1, devices))
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-4), one, several)
+
+
 def test_a_state_is_restored_onto_another_mesh(on_four):
   assert on_four['moved'] == [True] * 4
 

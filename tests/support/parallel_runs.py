@@ -15,6 +15,7 @@ import numpy as np
 
 from shallow_jax import data as data_lib
 from shallow_jax.logits import predict
+from shallow_jax.models import layers
 from shallow_jax.runtime import checkpoint
 from shallow_jax.runtime import parallel
 from shallow_jax.settings import defaults
@@ -151,6 +152,26 @@ def logits(dataset):
   ]
 
 
+def convolution(devices):
+  """A convolution's values and gradients, of 8 images that so many devices divide."""
+  rng = np.random.default_rng(0)
+  kernel, x, weight = (
+    rng.normal(size=shape).astype(np.float32)
+    for shape in [(3, 3, 5, 6), (8, 6, 7, 5), (8, 6, 7, 6)]
+  )
+  mesh = jax.make_mesh((devices,), ('data',), devices=jax.devices()[:devices])
+  by_part = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec('data'))
+  conv = layers.Conv(6, 3, use_bias=False)
+
+  def both(x, kernel, weight):
+    y, pull = jax.vjp(lambda x, kernel: conv.apply({'params': {'kernel': kernel}}, x), x, kernel)
+    return y, *pull(weight)
+
+  whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+  shardings = dict(in_shardings=(by_part, whole, by_part), out_shardings=(by_part, by_part, whole))
+  return jax.device_get(jax.jit(both, **shardings)(x, kernel, weight))
+
+
 def examples_of(kind):
   """Made-up examples, of a number that four devices do not divide; 3 views where there are any."""
   rng = np.random.default_rng(0)
@@ -238,6 +259,7 @@ def main(path):
     'stay': [stay(dataset, limit) for limit in limits(dataset)],
     'logits': logits(dataset),
     'moved': moved(dataset),
+    'convolution': {devices: convolution(devices) for devices in (1, 2, 4)},
     'gathered': {(kind, name): rows_of_batches(kind, name) for kind in EXAMPLES for name in PARTS},
     'together': {count: together(dataset, count) for count in (2, 4)},
     'bytes together': {count: bytes_together(dataset, count) for count in (2, 4)},

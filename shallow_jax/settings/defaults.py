@@ -113,7 +113,10 @@ def _network(entry: Mapping[str, Any], where: str) -> dict[str, Any]:
   if (full['model'] is None) == (not full['ensemble']):
     raise ConfigError(f'{where}: expected exactly one of model and ensemble')
   if full['model'] is not None:
-    full['model'] = _model(full['model'], f'{where}.model')
+    name = values_lib.mapping(full['model'], f'{where}.model').get('name', '')
+    choice(name, list(models.MODELS), f'{where}.model.name')
+    arguments = dict(models.arguments(name), name=name)
+    full['model'] = values_lib.merge(arguments, full['model'], f'{where}.model')
   full['fit'] = _fit(full, f'{where}.fit')
   if full['paper'] is not None:
     full['paper'] = values_lib.merge(keys.PAPER, full['paper'], f'{where}.paper')
@@ -158,12 +161,6 @@ def _report(report: Mapping[str, Any], networks: Mapping[str, Any]) -> dict[str,
       choice(full[role], list(networks), f'config.report.{role}')
   full['sweeps'] = sweep_settings.complete(full['sweeps'], networks)
   return full
-
-
-def _model(model: Mapping[str, Any], where: str) -> dict[str, Any]:
-  name = values_lib.mapping(model, where).get('name', '')
-  choice(name, list(models.MODELS), f'{where}.name')
-  return values_lib.merge(dict(models.arguments(name), name=name), model, where)
 
 
 def _fit(entry: Mapping[str, Any], where: str) -> dict[str, Any] | None:

@@ -30,6 +30,7 @@ from shallow_jax.runtime import parallel
 from shallow_jax.runtime import processes
 from shallow_jax.runtime import run_guard
 from shallow_jax.runtime import storage
+from shallow_jax.runtime import workdir as workdir_lib
 from shallow_jax.settings import defaults
 
 COMMANDS = ('run', 'report', 'verify')
@@ -115,7 +116,7 @@ def _join_processes() -> None:
 
 
 def _show(found: Mapping[str, Any]) -> None:
-  folder = pathlib.Path(_WORKDIR.value or '') / 'report'
+  folder = pathlib.Path(_WORKDIR.value or '') / workdir_lib.REPORT
   print(
     '',
     tables.short_table(found),

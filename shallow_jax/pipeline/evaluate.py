@@ -27,6 +27,7 @@ from shallow_jax.report import predictions
 from shallow_jax.runtime import processes
 from shallow_jax.runtime import provenance
 from shallow_jax.runtime import storage
+from shallow_jax.runtime import workdir as workdir_lib
 from shallow_jax.speech import recognise
 from shallow_jax.training import kmeans_svm
 
@@ -40,7 +41,7 @@ PhoneScorer = Callable[[Mapping[str, np.ndarray]], recognise.Recognised]
 
 def is_finished(experiment: experiment_lib.Experiment, network: str) -> bool:
   """Whether `result.json` is there and was read off the weights that are there now."""
-  path = experiment.folder(network) / 'result.json'
+  path = experiment.folder(network) / workdir_lib.RESULT
   if not path.exists():
     return False
   members = experiment.members(network)
@@ -86,7 +87,7 @@ def evaluate(experiment: experiment_lib.Experiment, network: str) -> dict[str, A
     result['alignment'] = realigned_labels.statistics(experiment, network)
   if processes.is_first():
     _save_outcomes(experiment, network, found)
-    storage.write_json(experiment.folder(network) / 'result.json', result)
+    storage.write_json(experiment.folder(network) / workdir_lib.RESULT, result)
   processes.meet(f'{network} is evaluated')
   for metric, summary in result['metrics']['test'].items():
     if summary is not None:
@@ -261,7 +262,7 @@ def _flags(records: Sequence[Mapping[str, Any]]) -> dict[str, list[int]]:
 
 
 def _search(folder: pathlib.Path) -> dict[str, Any] | None:
-  path = folder / 'search.json'
+  path = folder / workdir_lib.SEARCH
   return storage.read_json(path) if path.exists() else None
 
 

@@ -1,11 +1,4 @@
-"""An experiment in its workdir: where everything lies, and the weights that are finished.
-
-<workdir>/config.json, lock, data/, report/
-<network>/fingerprint.json, search.json, result.json (written last: the network is done)
-<network>/seed-<i>/trained.json, weights/, checkpoints/, metrics.jsonl, TensorBoard events
-<network>/seed-<i>/logits/<set>/     an ensemble's under <network>/logits/<set>/
-<network>/alignment/                 labels that it realigned (realigned_labels.py)
-"""
+"""An experiment in its workdir (its layout: shallow_jax/runtime/workdir.py)."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -15,6 +8,7 @@ from typing import Any
 from shallow_jax.data import dataset as dataset_lib
 from shallow_jax.pipeline import graph
 from shallow_jax.runtime import run_guard
+from shallow_jax.runtime import workdir as workdir_lib
 
 
 class ExperimentError(RuntimeError):
@@ -47,7 +41,7 @@ class Experiment:
   def folder(self, network: str, seed: int | None = None) -> pathlib.Path:
     """The folder of a network, or of one of its seeds."""
     folder = self.workdir / network
-    return folder if seed is None else folder / f'seed-{seed}'
+    return folder if seed is None else folder / workdir_lib.seed(seed)
 
   def members(self, network: str) -> list[tuple[str, int]]:
     """The (network, seed) pairs whose logits an ensemble averages; a model's own seeds."""

@@ -24,6 +24,7 @@ from shallow_jax.pipeline import graph
 from shallow_jax.pipeline import trained
 from shallow_jax.runtime import processes
 from shallow_jax.runtime import storage
+from shallow_jax.runtime import workdir as workdir_lib
 from shallow_jax.speech import alignment
 from shallow_jax.speech import hmm
 from shallow_jax.speech import realignment
@@ -72,7 +73,7 @@ def store(experiment: experiment_lib.Experiment, aligner: str) -> None:
     storage.StorageError: it is damaged.
   """
   folder = _folder(experiment, aligner)
-  if processes.agree((folder / 'manifest.json').exists()):
+  if processes.agree((folder / workdir_lib.MANIFEST).exists()):
     for name in SETS:
       load(experiment, aligner, name)
     return
@@ -107,7 +108,7 @@ def _write(
     'sha256_by_set': {name: storage.sha256_file(folder / f'{name}.npy') for name in SETS},
     'statistics': done,
   }
-  storage.write_sealed_json(folder / 'manifest.json', manifest)
+  storage.write_sealed_json(folder / workdir_lib.MANIFEST, manifest)
 
 
 def load(experiment: experiment_lib.Experiment, aligner: str, name: str) -> np.ndarray:
@@ -137,9 +138,9 @@ def statistics(experiment: experiment_lib.Experiment, network: str) -> dict[str,
 
 def _manifest(experiment: experiment_lib.Experiment, aligner: str) -> dict[str, Any]:
   folder = _folder(experiment, aligner)
-  if not (folder / 'manifest.json').exists():
+  if not (folder / workdir_lib.MANIFEST).exists():
     raise experiment_lib.ExperimentError(f'{folder}: not there yet; run with --stage=logits first')
-  manifest = storage.read_sealed_json(folder / 'manifest.json')
+  manifest = storage.read_sealed_json(folder / workdir_lib.MANIFEST)
   for key, value in _expected(experiment, aligner).items():
     if manifest.get(key) != value:
       raise experiment_lib.ExperimentError(
@@ -259,4 +260,4 @@ def _recognition(experiment: experiment_lib.Experiment) -> recognition_lib.Recog
 
 
 def _folder(experiment: experiment_lib.Experiment, aligner: str) -> pathlib.Path:
-  return experiment.folder(aligner) / 'alignment'
+  return experiment.folder(aligner) / workdir_lib.ALIGNMENT

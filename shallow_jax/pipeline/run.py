@@ -2,7 +2,7 @@
 
   results = pipeline.run(config, 'runs/digits')
 
-A workdir's layout is described in shallow_jax/pipeline/experiment.py.
+A workdir's layout is described in shallow_jax/runtime/workdir.py.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,6 +28,7 @@ from shallow_jax.runtime import host
 from shallow_jax.runtime import processes
 from shallow_jax.runtime import run_guard
 from shallow_jax.runtime import storage
+from shallow_jax.runtime import workdir as workdir_lib
 from shallow_jax.settings import defaults
 from shallow_jax.settings import targets as targets_lib
 
@@ -70,7 +71,7 @@ def run(
           _advance(experiment, network, stage)
     results: dict[str, Any] = {}
     if processes.is_first():
-      storage.write_json(workdir / 'config.json', full)
+      storage.write_json(workdir / workdir_lib.CONFIG, full)
       results = page.write(full, workdir)
     processes.meet('the report is written')
     return results
@@ -79,7 +80,7 @@ def run(
 def report_again(workdir: str | pathlib.Path) -> dict[str, Any]:
   """Writes the report of a workdir anew, from its config.json and the results that are there."""
   workdir = defaults.local_path(workdir, 'workdir')
-  config = defaults.complete(storage.read_json(workdir / 'config.json'))
+  config = defaults.complete(storage.read_json(workdir / workdir_lib.CONFIG))
   return page.write(defaults.plain(config), workdir)
 
 
@@ -91,7 +92,7 @@ def split_runs(
     yield workdir, dict(config)
   for split in config['splits']:
     data = dict(config['data'], split_seed=split)
-    yield workdir / f'split-{split}', dict(config, data=data, splits=())
+    yield workdir / workdir_lib.split(split), dict(config, data=data, splits=())
 
 
 def prepare(
@@ -109,7 +110,7 @@ def prepare(
       f'{logits["batch_size"]}'
     )
   graph.check_names(networks)
-  constants = workdir / 'data' / 'preprocessing.npz'
+  constants = workdir / workdir_lib.DATA / workdir_lib.PREPROCESSING
   dataset = data_lib.load(config['data'], constants)
   graph.check_examples(networks, dataset)
   described = dataset.fingerprint()
@@ -124,8 +125,8 @@ def prepare(
   processes.meet('all have read the data and the settings of before')
   if processes.is_first():
     workdir.mkdir(exist_ok=True)
-    storage.write_json(workdir / 'config.json', config)
-    _save_data(workdir / 'data', dataset, described)
+    storage.write_json(workdir / workdir_lib.CONFIG, config)
+    _save_data(workdir / workdir_lib.DATA, dataset, described)
   return experiment
 
 
@@ -211,7 +212,7 @@ def _check_layouts(experiment: experiment_lib.Experiment, order: Sequence[str]) 
 def _refuse_changes(experiment: experiment_lib.Experiment, order: Sequence[str]) -> None:
   """Refuses to go on with networks that were begun under other settings, all of them at once."""
   for name in order:
-    path = experiment.folder(name) / 'fingerprint.json'
+    path = experiment.folder(name) / workdir_lib.FINGERPRINT
     if not path.exists():
       continue
     different = storage.differences(storage.read_json(path), experiment.fingerprints[name])
@@ -226,14 +227,14 @@ def _save_data(
   folder: pathlib.Path, dataset: dataset_lib.Dataset, described: Mapping[str, Any]
 ) -> None:
   folder.mkdir(exist_ok=True)
-  storage.write_json(folder / 'fingerprint.json', described)
-  storage.write_json(folder / 'notes.json', dataset.notes)
-  preprocessing.save(folder / 'preprocessing.npz', dataset)
+  storage.write_json(folder / workdir_lib.FINGERPRINT, described)
+  storage.write_json(folder / workdir_lib.NOTES, dataset.notes)
+  preprocessing.save(folder / workdir_lib.PREPROCESSING, dataset)
 
 
 def _begin(experiment: experiment_lib.Experiment, network: str) -> None:
   folder = experiment.folder(network)
   if processes.is_first():
     folder.mkdir(parents=True, exist_ok=True)
-    storage.write_json(folder / 'fingerprint.json', experiment.fingerprints[network])
+    storage.write_json(folder / workdir_lib.FINGERPRINT, experiment.fingerprints[network])
   processes.meet(f'{network} is begun')

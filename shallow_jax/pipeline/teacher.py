@@ -15,6 +15,7 @@ from shallow_jax.pipeline import graph
 from shallow_jax.pipeline import trained
 from shallow_jax.runtime import metric_writer
 from shallow_jax.runtime import processes
+from shallow_jax.runtime import workdir as workdir_lib
 
 ALIGNMENT_ROWS = 64
 ALIGNMENT_TOLERANCE = 1e-3
@@ -136,8 +137,7 @@ def _folder(
 ) -> pathlib.Path:
   is_ensemble = bool(experiment.networks[network]['ensemble'])
   owner = experiment.folder(network, None if is_ensemble else members[0][1])
-  views = f'-{logit_set.views}-views' if logit_set.views > 1 else ''
-  return owner / 'logits' / (logit_set.name + views)
+  return owner / workdir_lib.LOGITS / workdir_lib.logit_set(*logit_set)
 
 
 def _spec(

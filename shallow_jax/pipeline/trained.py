@@ -15,6 +15,7 @@ from shallow_jax.pipeline import experiment as experiment_lib
 from shallow_jax.runtime import checkpoint
 from shallow_jax.runtime import processes
 from shallow_jax.runtime import storage
+from shallow_jax.runtime import workdir as workdir_lib
 from shallow_jax.training import train
 
 
@@ -28,7 +29,7 @@ def save_trained(
   """Keeps a finished seed: its weights, then `trained.json`, which says that it is finished."""
   if outcome.variables is not None:
     variables = jax.device_get(outcome.variables)  # equal in every process
-    checkpoint.save(folder / 'weights', outcome.step, variables, notes={}, keep=1)
+    checkpoint.save(folder / workdir_lib.WEIGHTS, outcome.step, variables, notes={}, keep=1)
   record = {
     'status': 'diverged' if outcome.diverged else 'trained',
     'step': outcome.step,
@@ -42,14 +43,14 @@ def save_trained(
     'mesh': outcome.mesh,
   }
   if processes.is_first():
-    storage.write_json(folder / 'trained.json', record)
-    checkpoint.remove_all(folder / 'checkpoints')
+    storage.write_json(folder / workdir_lib.TRAINED, record)
+    checkpoint.remove_all(folder / workdir_lib.CHECKPOINTS)
   processes.meet(f'{folder.name} is trained')
 
 
 def read_trained(folder: pathlib.Path) -> dict[str, Any] | None:
   """What `save_trained` wrote, None where the seed is not finished."""
-  path = folder / 'trained.json'
+  path = folder / workdir_lib.TRAINED
   return storage.read_json(path) if path.exists() else None
 
 
@@ -74,7 +75,7 @@ def load_member(experiment: experiment_lib.Experiment, network: str, seed: int) 
   dataset = experiment.dataset
   module = models.build(experiment.networks[network]['model'], len(dataset.class_names))
   template = _template(module, dataset.input_shape)
-  restored = checkpoint.restore_newest(folder / 'weights', template)
+  restored = checkpoint.restore_newest(folder / workdir_lib.WEIGHTS, template)
   if restored is None:
     raise experiment_lib.ExperimentError(
       f'{folder}: its weights are missing; delete the folder to train it again'

@@ -17,6 +17,7 @@ from shallow_jax.pipeline import trained
 from shallow_jax.runtime import parallel
 from shallow_jax.runtime import processes
 from shallow_jax.runtime import storage
+from shallow_jax.runtime import workdir as workdir_lib
 from shallow_jax.settings import targets as targets_lib
 from shallow_jax.training import kmeans_svm
 from shallow_jax.training import problem as problem_lib
@@ -115,16 +116,16 @@ def _search(experiment: experiment_lib.Experiment, network: str) -> dict[str, An
   candidates = graph.trials(entry)
   if candidates == [{}]:
     return {}
-  path = folder / 'search.json'
+  path = folder / workdir_lib.SEARCH
   if not processes.agree(path.exists()):
-    folders = [folder / f'trial-{i}' for i in range(len(candidates))]
+    folders = [folder / workdir_lib.trial(i) for i in range(len(candidates))]
     for trial, its_folder in zip(candidates, folders, strict=True):
       _train_seed(experiment, network, 0, its_folder, trial)
     if processes.is_first():
       storage.write_json(path, _choose(entry, candidates, folders))
     processes.meet(f'the search of {network} is done')
   search = storage.read_json(path)
-  winner = folder / f'trial-{search["chosen"]}'
+  winner = folder / workdir_lib.trial(search['chosen'])
   if processes.is_first() and winner.exists():
     winner.rename(experiment.folder(network, 0))
   processes.meet(f'the best trial of {network} is its seed 0')

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from shallow_jax.runtime import storage
+from shallow_jax.runtime import workdir as workdir_lib
 
 Curve = tuple[np.ndarray, np.ndarray]
 
@@ -35,9 +36,9 @@ def read(
 
 def seconds_per_step(folders: Sequence[pathlib.Path]) -> float | None:
   """The mean over a network's finished seeds, compiling and evaluating included."""
-  seeds = [path for path in _paths(folders) if (path.parent / 'trained.json').exists()]
+  seeds = [path for path in _paths(folders) if (path.parent / workdir_lib.TRAINED).exists()]
   seconds = [
-    storage.read_json(path.parent / 'trained.json')['wall_seconds'] / lines[-1]['step']
+    storage.read_json(path.parent / workdir_lib.TRAINED)['wall_seconds'] / lines[-1]['step']
     for path in seeds
     if (lines := _lines(path))
   ]
@@ -45,7 +46,11 @@ def seconds_per_step(folders: Sequence[pathlib.Path]) -> float | None:
 
 
 def _paths(folders: Sequence[pathlib.Path]) -> list[pathlib.Path]:
-  return [path for folder in folders for path in sorted(folder.glob('seed-*/metrics.jsonl'))]
+  return [
+    path
+    for folder in folders
+    for path in sorted(folder.glob(f'{workdir_lib.EVERY_SEED}/{workdir_lib.METRICS}'))
+  ]
 
 
 def _lines(path: pathlib.Path) -> list[dict[str, Any]]:

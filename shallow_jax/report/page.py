@@ -12,6 +12,7 @@ from shallow_jax.report import tables
 from shallow_jax.report.figures import networks as network_figures
 from shallow_jax.report.figures import sweeps as sweep_figures
 from shallow_jax.runtime import storage
+from shallow_jax.runtime import workdir as workdir_lib
 
 PAPER_PICTURE = 'against_the_paper.png'
 
@@ -28,14 +29,14 @@ def write(config: Mapping[str, Any], workdir: pathlib.Path) -> dict[str, Any]:
     storage.StorageError: a file is damaged or can't be written.
   """
   results = results_lib.collect(config, workdir)
-  folder = workdir / 'report' / 'figures'
+  folder = workdir / workdir_lib.REPORT / workdir_lib.FIGURES
   folder.mkdir(parents=True, exist_ok=True)
   folders = list(results_lib.run_folders(config, workdir).values())
   pictures = network_figures.draw(results, folders) | sweep_figures.draw(results, folders)
   write_pictures(folder, pictures)
-  storage.write_json(workdir / 'report' / 'results.json', results)
-  text = markdown(results, [f'figures/{name}' for name in pictures])
-  storage.write_bytes(workdir / 'report' / 'report.md', text.encode())
+  storage.write_json(folder.parent / workdir_lib.RESULTS, results)
+  text = markdown(results, [f'{workdir_lib.FIGURES}/{name}' for name in pictures])
+  storage.write_bytes(folder.parent / workdir_lib.REPORT_TEXT, text.encode())
   return results
 
 

@@ -19,10 +19,10 @@ import zipfile
 import numpy as np
 
 from shallow_jax.runtime import storage
+from shallow_jax.runtime import workdir as workdir_lib
 from shallow_jax.speech import bootstrap
 from shallow_jax.speech import scoring
 
-FILE = 'phone_errors.npz'
 CONVENTIONS = scoring.CONVENTIONS
 KINDS = tuple(field.name for field in dataclasses.fields(scoring.Counts))
 ERRORS = KINDS[:-1]
@@ -55,7 +55,7 @@ def save(
   }
   buffer = io.BytesIO()
   np.savez_compressed(buffer, **arrays, **described)
-  storage.write_bytes(workdir / network / FILE, buffer.getvalue())
+  storage.write_bytes(workdir / network / workdir_lib.PHONE_ERRORS, buffer.getvalue())
 
 
 def read(
@@ -71,7 +71,7 @@ def read(
   Raises:
     storage.StorageError: the file is damaged, or not that of these rates.
   """
-  path = workdir / network / FILE
+  path = workdir / network / workdir_lib.PHONE_ERRORS
   if not path.exists():
     return None
   try:

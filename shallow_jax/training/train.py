@@ -18,6 +18,7 @@ from shallow_jax.runtime import metric_writer
 from shallow_jax.runtime import parallel
 from shallow_jax.runtime import processes
 from shallow_jax.runtime import run_guard
+from shallow_jax.runtime import workdir as workdir_lib
 from shallow_jax.training import feed as feed_lib
 from shallow_jax.training import problem as problem_lib
 from shallow_jax.training import selection as selection_lib
@@ -123,7 +124,7 @@ def _start(problem: problem_lib.Problem, folder: pathlib.Path, layout: parallel.
   state = layout.place(step_lib.fresh_state(problem))
   selection = layout.place(selection_lib.start(problem.entry, state.variables))
   notes: Mapping[str, Any] = {'wall_seconds': 0.0}
-  restored = checkpoint.restore_newest(folder / 'checkpoints', (state, selection))
+  restored = checkpoint.restore_newest(folder / workdir_lib.CHECKPOINTS, (state, selection))
   if restored is not None:
     (state, selection), notes = restored
     _log.info('%s continues at step %d', folder, int(state.step))
@@ -188,7 +189,7 @@ def _evaluate(run: _Run, writer: Writer, progress: Progress) -> None:
 
 def _save(run: _Run) -> None:
   checkpoint.save(
-    run.folder / 'checkpoints',
+    run.folder / workdir_lib.CHECKPOINTS,
     run.step,
     (run.state, run.layout.place(run.selection)),
     notes={'wall_seconds': run.wall_seconds},

@@ -21,6 +21,7 @@ from shallow_jax.runtime import metric_writer
 from shallow_jax.runtime import parallel
 from shallow_jax.runtime import processes
 from shallow_jax.runtime import run_guard
+from shallow_jax.runtime import workdir as workdir_lib
 from shallow_jax.training import feed as feed_lib
 from shallow_jax.training import problem as problem_lib
 from shallow_jax.training import selection as selection_lib
@@ -90,7 +91,7 @@ def _start(
   )
   notes: Mapping[str, Any] = {'wall_seconds': 0.0, 'diverged_at': {}}
   started = time.perf_counter()
-  restored = checkpoint.restore_newest(folders[0] / 'checkpoints', (states, selections))
+  restored = checkpoint.restore_newest(folders[0] / workdir_lib.CHECKPOINTS, (states, selections))
   if restored is not None:
     (states, selections), notes = restored
   step = int(np.asarray(layout.members(states.step, len(problems))[0]))
@@ -193,7 +194,7 @@ def _evaluate(run: _Run, writers: Sequence[train.Writer], progress: train.Progre
 
 def _save(run: _Run) -> None:
   checkpoint.save(
-    run.folders[0] / 'checkpoints',
+    run.folders[0] / workdir_lib.CHECKPOINTS,
     run.step,
     (run.states, run.layout.replicate(run.selections)),
     notes={

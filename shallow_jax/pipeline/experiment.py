@@ -5,10 +5,16 @@ import dataclasses
 import pathlib
 from typing import Any
 
+from flax import linen as nn
+
+from shallow_jax import models
 from shallow_jax.data import dataset as dataset_lib
+from shallow_jax.logits import predict
 from shallow_jax.pipeline import graph
 from shallow_jax.runtime import run_guard
 from shallow_jax.runtime import workdir as workdir_lib
+
+Member = tuple[str, int]  # a network and one of its seeds
 
 
 class ExperimentError(RuntimeError):
@@ -25,6 +31,8 @@ class Experiment:
     dataset: loaded.
     fingerprints: by network, all that its weights depend on (graph.fingerprint).
     stop: set when somebody asks the run to stop.
+    nets: what trained.load_members restored last, by folder and hash of the weights.
+    verified: the stores that teacher.targets found whole, by folder and hashes of the weights.
   """
 
   config: Mapping[str, Any]
@@ -32,6 +40,8 @@ class Experiment:
   dataset: dataset_lib.Dataset
   fingerprints: Mapping[str, Mapping[str, Any]]
   stop: run_guard.StopRequest
+  nets: dict[tuple[pathlib.Path, str], predict.Member] = dataclasses.field(default_factory=dict)
+  verified: set[tuple[pathlib.Path, tuple[str, ...]]] = dataclasses.field(default_factory=set)
 
   @property
   def networks(self) -> graph.Networks:
@@ -43,7 +53,11 @@ class Experiment:
     folder = self.workdir / network
     return folder if seed is None else folder / workdir_lib.seed(seed)
 
-  def members(self, network: str) -> list[tuple[str, int]]:
+  def module(self, network: str) -> nn.Module:
+    """A network's net."""
+    return models.build(self.networks[network]['model'], len(self.dataset.class_names))
+
+  def members(self, network: str) -> list[Member]:
     """The (network, seed) pairs whose logits an ensemble averages; a model's own seeds."""
     entry = self.networks[network]
     return [

@@ -59,7 +59,7 @@ def dataset(experiment: experiment_lib.Experiment, network: str) -> dataset_lib.
   return dataclasses.replace(found, splits=splits)
 
 
-def members(experiment: experiment_lib.Experiment, aligner: str) -> list[tuple[str, int]]:
+def members(experiment: experiment_lib.Experiment, aligner: str) -> list[experiment_lib.Member]:
   """Whose mean logits align: all members of an ensemble, else seed 0."""
   found = experiment.members(aligner)
   return found if experiment.networks[aligner]['ensemble'] else found[:1]
@@ -168,7 +168,7 @@ def _aligned(
 ) -> tuple[np.ndarray, int]:
   """A set's labels int32 [frames], and how many utterances were too short and kept theirs."""
   utterances = _recognition(experiment).utterances[name]
-  nets = [trained.load_member(experiment, *one) for one in members(experiment, aligner)]
+  nets = trained.load_members(experiment, members(experiment, aligner))
   found: list[np.ndarray] = []
   num_kept = 0
   for first, last in _parts(utterances.offsets):

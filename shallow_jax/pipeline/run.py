@@ -13,14 +13,11 @@ from typing import Any
 import ml_collections
 
 from shallow_jax import data as data_lib
-from shallow_jax import models
-from shallow_jax.data import dataset as dataset_lib
 from shallow_jax.data import preprocessing
 from shallow_jax.models import size as size_lib
 from shallow_jax.pipeline import evaluate
 from shallow_jax.pipeline import experiment as experiment_lib
 from shallow_jax.pipeline import graph
-from shallow_jax.pipeline import realigned_labels
 from shallow_jax.pipeline import teacher
 from shallow_jax.pipeline import trainings
 from shallow_jax.report import page
@@ -30,7 +27,6 @@ from shallow_jax.runtime import run_guard
 from shallow_jax.runtime import storage
 from shallow_jax.runtime import workdir as workdir_lib
 from shallow_jax.settings import defaults
-from shallow_jax.settings import targets as targets_lib
 
 _log = logging.getLogger(__name__)
 
@@ -110,38 +106,34 @@ def prepare(
       f'{logits["batch_size"]}'
     )
   graph.check_names(networks)
-  constants = workdir / workdir_lib.DATA / workdir_lib.PREPROCESSING
-  dataset = data_lib.load(config['data'], constants)
+  order = graph.order(networks, only)
+
+  folder = workdir / workdir_lib.DATA
+  dataset = data_lib.load(config['data'], folder / workdir_lib.PREPROCESSING)
   graph.check_examples(networks, dataset)
+
   described = dataset.fingerprint()
   fingerprints = {name: graph.fingerprint(networks, name, described, logits) for name in networks}
   experiment = experiment_lib.Experiment(
     config, workdir, dataset, fingerprints, stop or run_guard.StopRequest()
   )
-  order = graph.order(networks, only)
-  _log_sizes(experiment, order)
+
+  lines = [_size_line(experiment, name) for name in order]
+  counts = ', '.join(f'{name} {len(split)}' for name, split in dataset.splits.items())
+  _log.info('%s: %s', dataset.name, counts)
+  for line in lines:
+    _log.info('%s', line)
   _check_layouts(experiment, order)
+
   _refuse_changes(experiment, order)
   processes.meet('all have read the data and the settings of before')
   if processes.is_first():
-    workdir.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     storage.write_json(workdir / workdir_lib.CONFIG, config)
-    _save_data(workdir / workdir_lib.DATA, dataset, described)
+    storage.write_json(folder / workdir_lib.FINGERPRINT, described)
+    storage.write_json(folder / workdir_lib.NOTES, dataset.notes)
+    preprocessing.save(folder / workdir_lib.PREPROCESSING, dataset)
   return experiment
-
-
-def store_targets(experiment: experiment_lib.Experiment, network: str) -> None:
-  """Stores the logits or the alignment that a network learns from, where it is not there yet."""
-  entry = experiment.networks[network]
-  aligner = targets_lib.aligner(entry['targets'])
-  if aligner is not None:
-    realigned_labels.store(experiment, aligner)
-  if graph.target(entry) is None:
-    return
-  for seed in range(entry['seeds']):
-    name, members = teacher.members_for(experiment, entry, seed)
-    for logit_set in graph.student_sets(entry):
-      teacher.store(experiment, name, members, logit_set)
 
 
 def _advance(experiment: experiment_lib.Experiment, network: str, stage: str) -> None:
@@ -151,9 +143,13 @@ def _advance(experiment: experiment_lib.Experiment, network: str, stage: str) ->
     _refuse_stale(experiment, network)
     _log.info('%s: finished before', network)
     return
-  _begin(experiment, network)
+  if processes.is_first():
+    folder = experiment.folder(network)
+    folder.mkdir(parents=True, exist_ok=True)
+    storage.write_json(folder / workdir_lib.FINGERPRINT, experiment.fingerprints[network])
+  processes.meet(f'{network} is begun')
   if stage in ('all', 'logits'):
-    store_targets(experiment, network)
+    teacher.store_targets(experiment, network)
   if stage in ('all', 'train') and not entry['ensemble']:
     trainings.train_network(experiment, network)
   if stage in ('all', 'evaluate'):
@@ -166,25 +162,16 @@ def _refuse_stale(experiment: experiment_lib.Experiment, network: str) -> None:
   if entry['ensemble']:
     return
   for seed in range(entry['seeds']):
-    weights = trainings.target_weights(experiment, entry, seed)
-    trainings.refuse_other_targets(experiment.folder(network, seed), entry, weights)
-
-
-def _log_sizes(experiment: experiment_lib.Experiment, order: Sequence[str]) -> None:
-  """Says what is about to be trained; building the nets here finds impossible ones early."""
-  dataset = experiment.dataset
-  lines = [_size_line(experiment, name) for name in order]
-  counts = ', '.join(f'{name} {len(split)}' for name, split in dataset.splits.items())
-  _log.info('%s: %s', dataset.name, counts)
-  for line in lines:
-    _log.info('%s', line)
+    source = teacher.source_of(experiment, entry, seed)
+    trainings.refuse_other_targets(experiment.folder(network, seed), entry, source)
 
 
 def _size_line(experiment: experiment_lib.Experiment, name: str) -> str:
+  """What is about to be trained; building the nets here finds impossible ones early."""
   entry, dataset = experiment.networks[name], experiment.dataset
   if entry['ensemble']:
     return f'{name:16} ensemble of {", ".join(entry["ensemble"])}'
-  module = models.build(entry['model'], len(dataset.class_names))
+  module = experiment.module(name)
   try:
     size = size_lib.size(module, dataset.input_shape)
   except ValueError as error:
@@ -221,20 +208,3 @@ def _refuse_changes(experiment: experiment_lib.Experiment, order: Sequence[str])
         f'{path.parent} was begun under other settings: {"; ".join(different[:5])}. '
         'Take another --workdir, or delete that folder to train it anew'
       )
-
-
-def _save_data(
-  folder: pathlib.Path, dataset: dataset_lib.Dataset, described: Mapping[str, Any]
-) -> None:
-  folder.mkdir(exist_ok=True)
-  storage.write_json(folder / workdir_lib.FINGERPRINT, described)
-  storage.write_json(folder / workdir_lib.NOTES, dataset.notes)
-  preprocessing.save(folder / workdir_lib.PREPROCESSING, dataset)
-
-
-def _begin(experiment: experiment_lib.Experiment, network: str) -> None:
-  folder = experiment.folder(network)
-  if processes.is_first():
-    folder.mkdir(parents=True, exist_ok=True)
-    storage.write_json(folder / workdir_lib.FINGERPRINT, experiment.fingerprints[network])
-  processes.meet(f'{network} is begun')

@@ -23,6 +23,7 @@ from shallow_jax.report import tables
 from shallow_jax.report import texts
 from shallow_jax.runtime import errors
 from shallow_jax.runtime import storage
+from shallow_jax.runtime import workdir as workdir_lib
 
 CONFIGS = pathlib.Path(__file__).parents[1] / 'configs'
 PAGES = ('claims.md', 'inconsistencies.md')
@@ -42,7 +43,7 @@ def publish(workdir: pathlib.Path, name: str, configs: pathlib.Path = CONFIGS) -
     PublishError: the README has no place for the tables, or a page asks for what there is not.
     storage.StorageError: there is no report yet.
   """
-  results = storage.read_json(workdir / 'report' / 'results.json')
+  results = storage.read_json(workdir / workdir_lib.REPORT / workdir_lib.RESULTS)
   readme = configs / 'README.md'
   pages = {path: path.read_text() for path in pages_of(configs)}
   with_tables(readme, '')
@@ -51,7 +52,7 @@ def publish(workdir: pathlib.Path, name: str, configs: pathlib.Path = CONFIGS) -
   folder = configs / 'results' / name
   folder.mkdir(parents=True, exist_ok=True)
   storage.write_json(folder / 'results.json', results)
-  pictures = sorted((workdir / 'report' / 'figures').glob('*.png'))
+  pictures = sorted((workdir / workdir_lib.REPORT / workdir_lib.FIGURES).glob('*.png'))
   page.write_pictures(folder, {path.name: path.read_bytes() for path in pictures})
   everything = published(configs)
   storage.write_bytes(readme, with_tables(readme, published_tables(everything)).encode())

@@ -23,6 +23,7 @@ from ml_collections import config_flags
 import shallow_jax
 from shallow_jax.runtime import command_line
 from shallow_jax.runtime import errors
+from shallow_jax.runtime import workdir as workdir_lib
 from shallow_jax.settings import keys
 from shallow_jax.settings import values
 
@@ -130,7 +131,7 @@ def _show(results: Mapping[str, Any], workdir: str) -> None:
   from shallow_jax.report import page
   from shallow_jax.report import tables
 
-  folder = pathlib.Path(workdir) / 'report'
+  folder = pathlib.Path(workdir) / workdir_lib.REPORT
   lines = ('', tables.short_table(results), page.headline(results), f'Report and figures: {folder}')
   print(*lines, sep='\n')
 

@@ -162,7 +162,7 @@ def finish(
     folder: of the store.
     spec: what it was written under.
     labels: [examples] integers, -1 where unknown; the teacher's accuracy on them goes into the
-      manifest, for check_alignment.
+      manifest, for check_rows_belong.
 
   Raises:
     logit_manifest.LogitStoreError: shards are missing (which ones), or the folder holds another
@@ -322,7 +322,7 @@ def statistics(manifests: Sequence[logit_manifest.Manifest]) -> tuple[np.ndarray
   return np.asarray(total.mean), std
 
 
-def check_alignment(
+def check_rows_belong(
   logits: np.ndarray | rows_lib.LogitsOnDisk,
   labels: np.ndarray,
   accuracy: logit_manifest.Accuracy | None,

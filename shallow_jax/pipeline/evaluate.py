@@ -1,12 +1,12 @@
-"""What a finished network is worth: its figures, into `<network>/result.json`.
+"""What a finished network is worth: its scores, into `<network>/result.json`.
 
 The test set is read here and nowhere else, once a network is done.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+import dataclasses
 import functools
 import logging
-import pathlib
 from typing import Any
 
 import jax
@@ -27,7 +27,9 @@ from shallow_jax.report import predictions
 from shallow_jax.runtime import host
 from shallow_jax.runtime import processes
 from shallow_jax.runtime import storage
+from shallow_jax.runtime import workdir as workdir_lib
 from shallow_jax.settings import targets as targets_lib
+from shallow_jax.speech import phone_errors
 from shallow_jax.speech import recognise
 from shallow_jax.training import kmeans_svm
 
@@ -35,49 +37,62 @@ _log = logging.getLogger(__name__)
 
 SETS = ('validation', 'test')
 
-Member = tuple[str, int]
+Members = Sequence[experiment_lib.Member]
 PhoneScorer = Callable[[Mapping[str, np.ndarray]], recognise.Recognised]
 
 
 def is_finished(experiment: experiment_lib.Experiment, network: str) -> bool:
   """Whether `result.json` is there and was read off the weights that are there now."""
-  path = experiment.folder(network) / 'result.json'
+  path = experiment.folder(network) / workdir_lib.RESULT
   if not path.exists():
     return False
   members = experiment.members(network)
   if any(trained.read_trained(experiment.folder(*member)) is None for member in members):
     return False
-  found = storage.read_json(path)
-  return found['weights'] == trained.weights_of(experiment, members)
+  return storage.read_json(path)['weights'] == trained.weights_of(experiment, members)
 
 
 def evaluate(experiment: experiment_lib.Experiment, network: str) -> dict[str, Any]:
-  """Evaluates all seeds of a network, or an ensemble, and writes its `result.json`."""
-  entry = experiment.networks[network]
-  runs = _runs(experiment, network)
+  """Evaluates all seeds of a network, or an ensemble as a whole, and writes its `result.json`."""
+  entry, dataset, members = (
+    experiment.networks[network],
+    experiment.dataset,
+    experiment.members(network),
+  )
+  is_ensemble = bool(entry['ensemble'])
+  runs = {0: members} if is_ensemble else {member[1]: [member] for member in members}
   # Seeds that learn from one teacher are compared with the same logits.
   logits_of = functools.cache(functools.partial(_logits, experiment))
   per = _phone_scorer(experiment, network)
-  found = [_figures(experiment, entry, members, seed, logits_of, per) for seed, members in runs]
-  members = experiment.members(network)
-  records = [trained.trained_seeds(experiment, name)[seed] for name, seed in members]
-  search = _search(experiment.folder(network))
+  found = [_run(experiment, network, seed, which, logits_of, per) for seed, which in runs.items()]
+  records = [trained.record(experiment, *member) for member in members]
+  path = experiment.folder(network) / workdir_lib.SEARCH
+  search = storage.read_json(path) if path.exists() else None
+  mean_of = f'mean logits of {", ".join(entry["ensemble"])}'
+  loss = entry['loss']['name'] if entry['fit'] is None else kmeans_svm.SVM['loss']
+  one = runs[0]  # all of an ensemble, else one of the seeds, which are of one size
+  recognised = _by_seed(found, 'recognised')
   result: dict[str, Any] = {
-    'kind': 'ensemble' if entry['ensemble'] else 'model',
+    'kind': 'ensemble' if is_ensemble else 'model',
     'label': entry['label'] or network,
-    **_description(experiment, members if entry['ensemble'] else members[:1]),
-    'targets': _targets(entry),
-    'loss': _loss(entry),
-    'seeds': [seed for seed, _ in runs],
+    **_description(experiment, one),
+    'targets': mean_of if is_ensemble else entry['targets'],
+    'loss': None if is_ensemble else loss,
+    'seeds': [*runs],
     'metrics': {
-      name: {'error': _over_seeds(found, name, 'error'), 'per': _per(experiment, found, name)}
+      name: {
+        'error': metrics.summary(_by_seed(_by_seed(found, name), 'error')),
+        'per': _phone_summary(recognised, dataset.recognition, name),
+      }
       for name in SETS
     },
-    'fidelity': _mean([each['fidelity'] for each in found if each is not None]),
-    'error_by_class': _error_by_class(experiment, found),
-    'calibration_error': _over_seeds(found, 'test', 'calibration_error')['mean'],
-    'latency_ms': _latency(experiment, members if entry['ensemble'] else members[:1]),
-    'flags': {} if entry['ensemble'] else _flags(records),
+    'fidelity': _mean(_by_seed(found, 'fidelity')),
+    'error_by_class': _error_by_class(found, dataset.class_names),
+    'calibration_error': metrics.summary(_by_seed(_by_seed(found, 'test'), 'calibration_error'))[
+      'mean'
+    ],
+    'latency_ms': _latency(experiment, one),
+    'flags': {} if is_ensemble else _flags(records),
     'search': search,
     'paper': entry['paper'],
     'provenance': _provenance(experiment, network, records, search),
@@ -86,8 +101,13 @@ def evaluate(experiment: experiment_lib.Experiment, network: str) -> dict[str, A
   if per is not None:
     result['alignment'] = realigned_labels.statistics(experiment, network)
   if processes.is_first():
-    _save_outcomes(experiment, network, found)
-    storage.write_json(experiment.folder(network) / 'result.json', result)
+    # What two networks are compared by: predictions; of speech the errors by utterance.
+    if dataset.recognition is None:
+      labels = dataset.splits['test'].arrays['label']
+      predictions.save(experiment.workdir, network, _by_seed(found, 'predictions'), labels)
+    else:
+      recognise.save(experiment.workdir, network, recognised, dataset.recognition)
+    storage.write_json(experiment.folder(network) / workdir_lib.RESULT, result)
   processes.meet(f'{network} is evaluated')
   for metric, summary in result['metrics']['test'].items():
     if summary is not None:
@@ -95,7 +115,7 @@ def evaluate(experiment: experiment_lib.Experiment, network: str) -> dict[str, A
   return result
 
 
-def figures(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+def scores(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
   """Error, also by class, and expected calibration error, in per cent, of logits [n, classes]."""
   return {
     'error': metrics.error(logits, labels),
@@ -104,44 +124,58 @@ def figures(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
   }
 
 
-def _runs(experiment: experiment_lib.Experiment, network: str) -> list[tuple[int, list[Member]]]:
-  """What is evaluated by itself: an ensemble as a whole, else every seed."""
-  members = experiment.members(network)
-  if experiment.networks[network]['ensemble']:
-    return [(0, members)]
-  return [(seed, [(name, seed)]) for name, seed in members]
-
-
-def _figures(
+def _run(
   experiment: experiment_lib.Experiment,
-  entry: Mapping[str, Any],
-  members: Sequence[Member],
+  network: str,
   seed: int,
-  logits_of: Callable[[tuple[Member, ...], str], np.ndarray],
+  members: Members,
+  logits_of: Callable[[tuple[experiment_lib.Member, ...], str], np.ndarray],
   per: PhoneScorer | None,
 ) -> dict[str, Any] | None:
-  """Figures on validation and test and the fidelity to the teacher; None for a diverged seed."""
+  """Scores on validation and test and the fidelity to the teacher; None for a diverged seed."""
+  entry = experiment.networks[network]
   if 'diverged' in trained.weights_of(experiment, members) and not entry['ensemble']:
     return None
-  splits = experiment.dataset.splits
   logits = {name: logits_of(tuple(members), name) for name in SETS}
   found: dict[str, Any] = {
-    name: figures(logits[name], splits[name].arrays['label']) for name in SETS
+    name: scores(logits[name], experiment.dataset.splits[name].arrays['label']) for name in SETS
   }
   found['predictions'] = logits['test'].argmax(axis=-1)
   found['recognised'] = None if per is None else per(logits)
   found['fidelity'] = None
   if targets_lib.target(entry) is not None:
-    _, its_members = teacher.members_for(experiment, entry, seed)
-    found['fidelity'] = metrics.fidelity(logits['test'], logits_of(tuple(its_members), 'test'))
+    its_teacher = teacher.source_of(experiment, entry, seed).members
+    found['fidelity'] = metrics.fidelity(logits['test'], logits_of(its_teacher, 'test'))
   return found
 
 
-def _logits(
-  experiment: experiment_lib.Experiment, members: Sequence[Member], name: str
-) -> np.ndarray:
+def _by_seed(found: Sequence[Mapping[str, Any] | None], key: str) -> list[Any]:
+  """A value of every seed; None of one that diverged."""
+  return [None if each is None else each[key] for each in found]
+
+
+def _mean(values: Sequence[Mapping[str, float] | None]) -> dict[str, float] | None:
+  known = [value for value in values if value is not None]
+  if not known:
+    return None
+  return {key: float(np.mean([value[key] for value in known])) for key in known[0]}
+
+
+def _error_by_class(
+  found: Sequence[Mapping[str, Any] | None], class_names: Sequence[str]
+) -> dict[str, float | None]:
+  """The mean test error over seeds within each class, by the class's name."""
+  by_seed = [each['test']['error_by_class'] for each in found if each is not None]
+  return {
+    name: metrics.summary([errors[c] for errors in by_seed])['mean']
+    for c, name in enumerate(class_names)
+  }
+
+
+def _logits(experiment: experiment_lib.Experiment, members: Members, name: str) -> np.ndarray:
+  """The mean of the members' logits over a set."""
   return predict.logits(
-    [trained.load_member(experiment, *member) for member in members],
+    trained.load_members(experiment, members),
     experiment.dataset,
     experiment.dataset.splits[name].arrays,
     batch_size=experiment.config['logits']['batch_size'],
@@ -163,40 +197,47 @@ def _phone_scorer(experiment: experiment_lib.Experiment, network: str) -> PhoneS
   )
 
 
-def _per(
-  experiment: experiment_lib.Experiment, found: Sequence[Mapping[str, Any] | None], name: str
+def _phone_summary(
+  found: Sequence[recognise.Recognised | None],
+  recognition: recognise.Recognition | None,
+  name: str,
 ) -> dict[str, Any] | None:
-  """The phone error rates of all seeds on a set; None where the examples are no speech."""
-  recognition = experiment.dataset.recognition
+  """What result.json says of the phone errors on a set; None where the examples are no speech.
+
+  Mean, standard deviation and values over the seeds of the strict rate, of the other two
+  conventions, and of each kind of error, all in per cent of the reference's phones; `found` is
+  None for a diverged seed.
+  """
   if recognition is None:
     return None
-  return recognise.summary(_by_seed(found, 'recognised'), recognition, name)
+  utterances = recognition.utterances[name]
+  counts = [None if each is None else each.counts[name] for each in found]
+  known = [each for each in counts if each is not None]
+  strict, optional, removed = (
+    metrics.summary([None if each is None else phone_errors.rate(each[i]) for each in counts])
+    for i in range(len(phone_errors.CONVENTIONS))
+  )
+  return {
+    **strict,
+    'optional_silence': optional,
+    'without_silence': removed,
+    **{
+      kind: metrics.summary(
+        [None if each is None else phone_errors.share(each[0], kind) for each in counts]
+      )
+      for kind in phone_errors.ERRORS
+    },
+    'interval': phone_errors.interval(known),
+    'by_speaker': phone_errors.by_speaker(known, utterances.speakers),
+    'num_utterances': len(utterances.names),
+    'scales': [None if each is None else dataclasses.asdict(each.scales) for each in found],
+    'at_edge': sorted({part for each in found if each is not None for part in each.at_edge}),
+  }
 
 
-def _save_outcomes(
-  experiment: experiment_lib.Experiment,
-  network: str,
-  found: Sequence[Mapping[str, Any] | None],
-) -> None:
-  """Keeps what two networks are compared by: predictions; of speech the errors by utterance."""
-  dataset = experiment.dataset
-  if dataset.recognition is None:
-    labels = dataset.splits['test'].arrays['label']
-    predictions.save(experiment.workdir, network, _by_seed(found, 'predictions'), labels)
-  else:
-    recognised = _by_seed(found, 'recognised')
-    recognise.save(experiment.workdir, network, recognised, dataset.recognition)
-
-
-def _by_seed(found: Sequence[Mapping[str, Any] | None], key: str) -> list[Any]:
-  return [None if each is None else each[key] for each in found]
-
-
-def _description(
-  experiment: experiment_lib.Experiment, members: Sequence[Member]
-) -> dict[str, Any]:
+def _description(experiment: experiment_lib.Experiment, members: Members) -> dict[str, Any]:
   """Architecture and size; of an ensemble the sums over its members."""
-  modules = [_module(experiment, name) for name, _ in members]
+  modules: list[Any] = [experiment.module(name) for name, _ in members]
   sizes = [size_lib.size(module, experiment.dataset.input_shape) for module in modules]
   architectures = [module.architecture for module in modules]
   counts = {name: architectures.count(name) for name in dict.fromkeys(architectures)}
@@ -210,19 +251,12 @@ def _description(
   }
 
 
-def _module(experiment: experiment_lib.Experiment, network: str) -> Any:
-  model = experiment.networks[network]['model']
-  return models.build(model, len(experiment.dataset.class_names))
-
-
-def _latency(
-  experiment: experiment_lib.Experiment, members: Sequence[Member]
-) -> dict[str, float] | None:
+def _latency(experiment: experiment_lib.Experiment, members: Members) -> dict[str, float] | None:
   """Milliseconds a call on this device, from raw examples to logits, by batch size."""
   if 'diverged' in trained.weights_of(experiment, members):
     return None
   dataset = experiment.dataset
-  loaded = [trained.load_member(experiment, *member) for member in members]
+  loaded = trained.load_members(experiment, members)
   variables = [member.variables for member in loaded]
 
   @jax.jit
@@ -244,75 +278,31 @@ def _latency(
   return found
 
 
-def _targets(entry: Mapping[str, Any]) -> str:
-  return f'mean logits of {", ".join(entry["ensemble"])}' if entry['ensemble'] else entry['targets']
-
-
-def _loss(entry: Mapping[str, Any]) -> str | None:
-  if entry['ensemble']:
-    return None
-  return entry['loss']['name'] if entry['fit'] is None else kmeans_svm.SVM['loss']
-
-
-def _flags(records: Sequence[Mapping[str, Any]]) -> dict[str, list[int]]:
+def _flags(records: Sequence[trained.Record]) -> dict[str, list[int]]:
   return {
     'collapsed': [seed for seed, record in enumerate(records) if record['collapsed']],
     'diverged': [seed for seed, record in enumerate(records) if record['status'] == 'diverged'],
   }
 
 
-def _search(folder: pathlib.Path) -> dict[str, Any] | None:
-  path = folder / 'search.json'
-  return storage.read_json(path) if path.exists() else None
-
-
-def _over_seeds(
-  found: Sequence[Mapping[str, Any] | None], name: str, figure: str
-) -> dict[str, Any]:
-  return metrics.summary([None if each is None else each[name][figure] for each in found])
-
-
-def _error_by_class(
-  experiment: experiment_lib.Experiment, found: Sequence[Mapping[str, Any] | None]
-) -> dict[str, float | None]:
-  """The mean test error over seeds within each class, by the class's name."""
-  by_seed = [each['test']['error_by_class'] for each in found if each is not None]
-  return {
-    name: metrics.summary([errors[c] for errors in by_seed])['mean']
-    for c, name in enumerate(experiment.dataset.class_names)
-  }
-
-
-def _mean(values: Sequence[Mapping[str, float] | None]) -> dict[str, float] | None:
-  known = [value for value in values if value is not None]
-  if not known:
-    return None
-  return {key: float(np.mean([value[key] for value in known])) for key in known[0]}
-
-
 def _provenance(
   experiment: experiment_lib.Experiment,
   network: str,
-  records: Sequence[Mapping[str, Any]],
+  records: Sequence[trained.Record],
   search: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
+  """What made the network, and how long that took, trials that did not become seed 0 included."""
   is_ensemble = bool(experiment.networks[network]['ensemble'])
+  trials = search['trials'] if search else []
+  losers = [trial for i, trial in enumerate(trials) if search and i != search['chosen']]
+  seconds = sum(each['wall_seconds'] for each in [*records, *losers])
   return {
     **host.provenance(),
     'mesh': None if is_ensemble else records[0].get('mesh'),
     'config_hash': storage.sha256_json(experiment.fingerprints[network]),
-    'wall_seconds': 0.0 if is_ensemble else _training_seconds(records, search),
+    'wall_seconds': 0.0 if is_ensemble else seconds,
     'examples_per_second': None if is_ensemble else max(r['examples_per_second'] for r in records),
   }
-
-
-def _training_seconds(
-  records: Sequence[Mapping[str, Any]], search: Mapping[str, Any] | None
-) -> float:
-  """Of all seeds and of the trials that did not become seed 0."""
-  trials = search['trials'] if search else []
-  losers = [trial for i, trial in enumerate(trials) if search and i != search['chosen']]
-  return sum(each['wall_seconds'] for each in [*records, *losers])
 
 
 def _shown(error: Mapping[str, Any]) -> str:

@@ -1,21 +1,21 @@
-"""An experiment in its workdir: where everything lies, and the weights that are finished.
-
-<workdir>/config.json, lock, data/, report/
-<network>/fingerprint.json, search.json, result.json (written last: the network is done)
-<network>/seed-<i>/trained.json, weights/, checkpoints/, metrics.jsonl, TensorBoard events
-<network>/seed-<i>/logits/<set>/     an ensemble's under <network>/logits/<set>/
-<network>/alignment/                 labels that it realigned (realigned_labels.py)
-"""
+"""An experiment in its workdir (its layout: shallow_jax/runtime/workdir.py)."""
 
 from collections.abc import Mapping
 import dataclasses
 import pathlib
 from typing import Any
 
+from flax import linen as nn
+
+from shallow_jax import models
 from shallow_jax.data import dataset as dataset_lib
+from shallow_jax.logits import predict
 from shallow_jax.pipeline import graph
 from shallow_jax.runtime import errors
 from shallow_jax.runtime import run_guard
+from shallow_jax.runtime import workdir as workdir_lib
+
+Member = tuple[str, int]  # a network and one of its seeds
 
 
 class ExperimentError(errors.ExpectedError, RuntimeError):
@@ -32,6 +32,8 @@ class Experiment:
     dataset: loaded.
     fingerprints: by network, all that its weights depend on (graph.fingerprint).
     stop: set when somebody asks the run to stop.
+    nets: what trained.load_members restored last, by folder and hash of the weights.
+    verified: the stores that teacher.targets found whole, by folder and hashes of the weights.
   """
 
   config: Mapping[str, Any]
@@ -39,6 +41,8 @@ class Experiment:
   dataset: dataset_lib.Dataset
   fingerprints: Mapping[str, Mapping[str, Any]]
   stop: run_guard.StopRequest
+  nets: dict[tuple[pathlib.Path, str], predict.Member] = dataclasses.field(default_factory=dict)
+  verified: set[tuple[pathlib.Path, tuple[str, ...]]] = dataclasses.field(default_factory=set)
 
   @property
   def networks(self) -> graph.Networks:
@@ -48,9 +52,13 @@ class Experiment:
   def folder(self, network: str, seed: int | None = None) -> pathlib.Path:
     """The folder of a network, or of one of its seeds."""
     folder = self.workdir / network
-    return folder if seed is None else folder / f'seed-{seed}'
+    return folder if seed is None else folder / workdir_lib.seed(seed)
 
-  def members(self, network: str) -> list[tuple[str, int]]:
+  def module(self, network: str) -> nn.Module:
+    """A network's net."""
+    return models.build(self.networks[network]['model'], len(self.dataset.class_names))
+
+  def members(self, network: str) -> list[Member]:
     """The (network, seed) pairs whose logits an ensemble averages; a model's own seeds."""
     entry = self.networks[network]
     return [

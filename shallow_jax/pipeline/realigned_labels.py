@@ -24,6 +24,7 @@ from shallow_jax.pipeline import graph
 from shallow_jax.pipeline import trained
 from shallow_jax.runtime import processes
 from shallow_jax.runtime import storage
+from shallow_jax.runtime import workdir as workdir_lib
 from shallow_jax.speech import hmm
 from shallow_jax.speech import recognise
 from shallow_jax.speech import viterbi
@@ -57,7 +58,7 @@ def dataset(experiment: experiment_lib.Experiment, network: str) -> dataset_lib.
   return dataclasses.replace(found, splits=splits)
 
 
-def members(experiment: experiment_lib.Experiment, aligner: str) -> list[tuple[str, int]]:
+def members(experiment: experiment_lib.Experiment, aligner: str) -> list[experiment_lib.Member]:
   """Whose mean logits align: all members of an ensemble, else seed 0."""
   found = experiment.members(aligner)
   return found if experiment.networks[aligner]['ensemble'] else found[:1]
@@ -71,7 +72,7 @@ def store(experiment: experiment_lib.Experiment, aligner: str) -> None:
     storage.StorageError: it is damaged.
   """
   folder = _folder(experiment, aligner)
-  if processes.agree((folder / 'manifest.json').exists()):
+  if processes.agree((folder / workdir_lib.MANIFEST).exists()):
     for name in SETS:
       load(experiment, aligner, name)
     return
@@ -106,7 +107,7 @@ def _write(
     'sha256_by_set': {name: storage.sha256_file(folder / f'{name}.npy') for name in SETS},
     'statistics': done,
   }
-  storage.write_sealed_json(folder / 'manifest.json', manifest)
+  storage.write_sealed_json(folder / workdir_lib.MANIFEST, manifest)
 
 
 def load(experiment: experiment_lib.Experiment, aligner: str, name: str) -> np.ndarray:
@@ -136,9 +137,9 @@ def statistics(experiment: experiment_lib.Experiment, network: str) -> dict[str,
 
 def _manifest(experiment: experiment_lib.Experiment, aligner: str) -> dict[str, Any]:
   folder = _folder(experiment, aligner)
-  if not (folder / 'manifest.json').exists():
+  if not (folder / workdir_lib.MANIFEST).exists():
     raise experiment_lib.ExperimentError(f'{folder}: not there yet; run with --stage=logits first')
-  manifest = storage.read_sealed_json(folder / 'manifest.json')
+  manifest = storage.read_sealed_json(folder / workdir_lib.MANIFEST)
   for key, value in _expected(experiment, aligner).items():
     if manifest.get(key) != value:
       raise experiment_lib.ExperimentError(
@@ -166,7 +167,7 @@ def _aligned(
 ) -> tuple[np.ndarray, int]:
   """A set's labels int32 [frames], and how many utterances were too short and kept theirs."""
   utterances = _recognition(experiment).utterances[name]
-  nets = [trained.load_member(experiment, *one) for one in members(experiment, aligner)]
+  nets = trained.load_members(experiment, members(experiment, aligner))
   found: list[np.ndarray] = []
   num_kept = 0
   for first, last in _parts(utterances.offsets):
@@ -258,4 +259,4 @@ def _recognition(experiment: experiment_lib.Experiment) -> recognise.Recognition
 
 
 def _folder(experiment: experiment_lib.Experiment, aligner: str) -> pathlib.Path:
-  return experiment.folder(aligner) / 'alignment'
+  return experiment.folder(aligner) / workdir_lib.ALIGNMENT

@@ -2,7 +2,7 @@
 
   results = shallow_jax.run(config, 'runs/digits')
 
-A workdir's layout is described in shallow_jax/pipeline/experiment.py.
+A workdir's layout is described in shallow_jax/runtime/workdir.py.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,14 +13,11 @@ from typing import Any
 import ml_collections
 
 from shallow_jax import data as data_lib
-from shallow_jax import models
-from shallow_jax.data import dataset as dataset_lib
 from shallow_jax.data import preprocessing
 from shallow_jax.models import size as size_lib
 from shallow_jax.pipeline import evaluate
 from shallow_jax.pipeline import experiment as experiment_lib
 from shallow_jax.pipeline import graph
-from shallow_jax.pipeline import realigned_labels
 from shallow_jax.pipeline import teacher
 from shallow_jax.pipeline import trainings
 from shallow_jax.report import page
@@ -28,9 +25,9 @@ from shallow_jax.runtime import host
 from shallow_jax.runtime import processes
 from shallow_jax.runtime import run_guard
 from shallow_jax.runtime import storage
+from shallow_jax.runtime import workdir as workdir_lib
 from shallow_jax.settings import defaults
 from shallow_jax.settings import keys
-from shallow_jax.settings import targets as targets_lib
 
 _log = logging.getLogger(__name__)
 
@@ -69,7 +66,7 @@ def run(
           _advance(experiment, network, stage)
     results: dict[str, Any] = {}
     if processes.is_first():
-      storage.write_json(workdir / 'config.json', full)
+      storage.write_json(workdir / workdir_lib.CONFIG, full)
       results = page.write(full, workdir)
     processes.meet('the report is written')
     return results
@@ -78,7 +75,7 @@ def run(
 def report_again(workdir: str | pathlib.Path) -> dict[str, Any]:
   """Writes the report of a workdir anew, from its config.json and the results that are there."""
   workdir = defaults.local_path(workdir, 'workdir')
-  config = defaults.complete(storage.read_json(workdir / 'config.json'))
+  config = defaults.complete(storage.read_json(workdir / workdir_lib.CONFIG))
   return page.write(defaults.plain(config), workdir)
 
 
@@ -90,7 +87,7 @@ def split_runs(
     yield workdir, dict(config)
   for split in config['splits']:
     data = dict(config['data'], split_seed=split)
-    yield workdir / f'split-{split}', dict(config, data=data, splits=())
+    yield workdir / workdir_lib.split(split), dict(config, data=data, splits=())
 
 
 def prepare(
@@ -108,38 +105,34 @@ def prepare(
       f'{logits["batch_size"]}'
     )
   graph.check_names(networks)
-  constants = workdir / 'data' / 'preprocessing.npz'
-  dataset = data_lib.load(config['data'], constants)
+  order = graph.order(networks, only)
+
+  folder = workdir / workdir_lib.DATA
+  dataset = data_lib.load(config['data'], folder / workdir_lib.PREPROCESSING)
   graph.check_examples(networks, dataset)
+
   described = dataset.fingerprint()
   fingerprints = {name: graph.fingerprint(networks, name, described, logits) for name in networks}
   experiment = experiment_lib.Experiment(
     config, workdir, dataset, fingerprints, stop or run_guard.StopRequest()
   )
-  order = graph.order(networks, only)
-  _log_sizes(experiment, order)
+
+  lines = [_size_line(experiment, name) for name in order]
+  counts = ', '.join(f'{name} {len(split)}' for name, split in dataset.splits.items())
+  _log.info('%s: %s', dataset.name, counts)
+  for line in lines:
+    _log.info('%s', line)
   _check_layouts(experiment, order)
+
   _refuse_changes(experiment, order)
   processes.meet('all have read the data and the settings of before')
   if processes.is_first():
-    workdir.mkdir(exist_ok=True)
-    storage.write_json(workdir / 'config.json', config)
-    _save_data(workdir / 'data', dataset, described)
+    folder.mkdir(parents=True, exist_ok=True)
+    storage.write_json(workdir / workdir_lib.CONFIG, config)
+    storage.write_json(folder / workdir_lib.FINGERPRINT, described)
+    storage.write_json(folder / workdir_lib.NOTES, dataset.notes)
+    preprocessing.save(folder / workdir_lib.PREPROCESSING, dataset)
   return experiment
-
-
-def store_targets(experiment: experiment_lib.Experiment, network: str) -> None:
-  """Stores the logits or the alignment that a network learns from, where it is not there yet."""
-  entry = experiment.networks[network]
-  aligner = targets_lib.aligner(entry['targets'])
-  if aligner is not None:
-    realigned_labels.store(experiment, aligner)
-  if targets_lib.target(entry) is None:
-    return
-  for seed in range(entry['seeds']):
-    name, members = teacher.members_for(experiment, entry, seed)
-    for logit_set in graph.student_sets(entry):
-      teacher.store(experiment, name, members, logit_set)
 
 
 def _advance(experiment: experiment_lib.Experiment, network: str, stage: str) -> None:
@@ -149,9 +142,13 @@ def _advance(experiment: experiment_lib.Experiment, network: str, stage: str) ->
     _refuse_stale(experiment, network)
     _log.info('%s: finished before', network)
     return
-  _begin(experiment, network)
+  if processes.is_first():
+    folder = experiment.folder(network)
+    folder.mkdir(parents=True, exist_ok=True)
+    storage.write_json(folder / workdir_lib.FINGERPRINT, experiment.fingerprints[network])
+  processes.meet(f'{network} is begun')
   if stage in ('all', 'logits'):
-    store_targets(experiment, network)
+    teacher.store_targets(experiment, network)
   if stage in ('all', 'train') and not entry['ensemble']:
     trainings.train_network(experiment, network)
   if stage in ('all', 'evaluate'):
@@ -164,25 +161,16 @@ def _refuse_stale(experiment: experiment_lib.Experiment, network: str) -> None:
   if entry['ensemble']:
     return
   for seed in range(entry['seeds']):
-    weights = trainings.target_weights(experiment, entry, seed)
-    trainings.refuse_other_targets(experiment.folder(network, seed), entry, weights)
-
-
-def _log_sizes(experiment: experiment_lib.Experiment, order: Sequence[str]) -> None:
-  """Says what is about to be trained; building the nets here finds impossible ones early."""
-  dataset = experiment.dataset
-  lines = [_size_line(experiment, name) for name in order]
-  counts = ', '.join(f'{name} {len(split)}' for name, split in dataset.splits.items())
-  _log.info('%s: %s', dataset.name, counts)
-  for line in lines:
-    _log.info('%s', line)
+    source = teacher.source_of(experiment, entry, seed)
+    trainings.refuse_other_targets(experiment.folder(network, seed), entry, source)
 
 
 def _size_line(experiment: experiment_lib.Experiment, name: str) -> str:
+  """What is about to be trained; building the nets here finds impossible ones early."""
   entry, dataset = experiment.networks[name], experiment.dataset
   if entry['ensemble']:
     return f'{name:16} ensemble of {", ".join(entry["ensemble"])}'
-  module = models.build(entry['model'], len(dataset.class_names))
+  module = experiment.module(name)
   try:
     size = size_lib.size(module, dataset.input_shape)
   except ValueError as error:
@@ -210,7 +198,7 @@ def _check_layouts(experiment: experiment_lib.Experiment, order: Sequence[str]) 
 def _refuse_changes(experiment: experiment_lib.Experiment, order: Sequence[str]) -> None:
   """Refuses to go on with networks that were begun under other settings, all of them at once."""
   for name in order:
-    path = experiment.folder(name) / 'fingerprint.json'
+    path = experiment.folder(name) / workdir_lib.FINGERPRINT
     if not path.exists():
       continue
     different = storage.differences(storage.read_json(path), experiment.fingerprints[name])
@@ -219,20 +207,3 @@ def _refuse_changes(experiment: experiment_lib.Experiment, order: Sequence[str])
         f'{path.parent} was begun under other settings: {"; ".join(different[:5])}. '
         'Take another --workdir, or delete that folder to train it anew'
       )
-
-
-def _save_data(
-  folder: pathlib.Path, dataset: dataset_lib.Dataset, described: Mapping[str, Any]
-) -> None:
-  folder.mkdir(exist_ok=True)
-  storage.write_json(folder / 'fingerprint.json', described)
-  storage.write_json(folder / 'notes.json', dataset.notes)
-  preprocessing.save(folder / 'preprocessing.npz', dataset)
-
-
-def _begin(experiment: experiment_lib.Experiment, network: str) -> None:
-  folder = experiment.folder(network)
-  if processes.is_first():
-    folder.mkdir(parents=True, exist_ok=True)
-    storage.write_json(folder / 'fingerprint.json', experiment.fingerprints[network])
-  processes.meet(f'{network} is begun')

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 import pathlib
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,144 +12,149 @@ from shallow_jax.logits import rows as rows_lib
 from shallow_jax.logits import store as logit_store
 from shallow_jax.pipeline import experiment as experiment_lib
 from shallow_jax.pipeline import graph
+from shallow_jax.pipeline import realigned_labels
 from shallow_jax.pipeline import trained
 from shallow_jax.runtime import metric_writer
 from shallow_jax.runtime import processes
+from shallow_jax.runtime import workdir as workdir_lib
 from shallow_jax.settings import targets as targets_lib
 
-ALIGNMENT_ROWS = 64
-ALIGNMENT_TOLERANCE = 1e-3
+RECOMPUTED_ROWS = 64
+RECOMPUTED_TOLERANCE = 1e-3
+
+Targets = np.ndarray | rows_lib.TargetsOnDisk
 
 
-def members_for(
-  experiment: experiment_lib.Experiment, entry: Mapping[str, Any], seed: int
-) -> tuple[str, list[tuple[str, int]]]:
-  """The network and the members whose logits seed `seed` of a student learns from.
+class Source(NamedTuple):
+  """Where a seed's targets come from: members of a network, and the hashes of their weights."""
 
-  All members of an ensemble; of a plain network one seed, the student's modulo their number.
+  network: str
+  members: tuple[experiment_lib.Member, ...]
+  weights: tuple[str, ...]
+
+
+LABELS = Source('', (), ())  # the corpus's own
+
+
+def source_of(experiment: experiment_lib.Experiment, entry: Mapping[str, Any], seed: int) -> Source:
+  """Whose logits, or whose alignment, seed `seed` of a network learns from; LABELS of neither.
+
+  All members of an ensemble; of a plain network one seed: by its number in `targets`, else the
+  student's modulo their number, and of an alignment the first.
   """
-  target = targets_lib.target(entry)
-  assert target is not None
-  members = experiment.members(target.network)
-  if experiment.networks[target.network]['ensemble']:
-    return target.network, members
-  which = target.seed if target.seed is not None else seed % len(members)
-  return target.network, [members[which]]
+  aligner, target = targets_lib.aligner(entry['targets']), targets_lib.target(entry)
+  if aligner is not None:
+    network, members = aligner, realigned_labels.members(experiment, aligner)
+  elif target is not None:
+    network, members = target.network, experiment.members(target.network)
+    if not experiment.networks[network]['ensemble']:
+      members = [members[seed % len(members) if target.seed is None else target.seed]]
+  else:
+    return LABELS
+  return Source(network, tuple(members), tuple(trained.weights_of(experiment, members)))
+
+
+def store_targets(experiment: experiment_lib.Experiment, network: str) -> None:
+  """Stores the logits or the alignment that a network learns from, where it is not there yet."""
+  entry = experiment.networks[network]
+  aligner = targets_lib.aligner(entry['targets'])
+  if aligner is not None:
+    realigned_labels.store(experiment, aligner)
+  elif targets_lib.target(entry) is not None:
+    for each in dict.fromkeys(source_of(experiment, entry, i) for i in range(entry['seeds'])):
+      for logit_set in graph.student_sets(entry):
+        store(experiment, each, logit_set)
 
 
 def store(
-  experiment: experiment_lib.Experiment,
-  network: str,
-  members: Sequence[tuple[str, int]],
-  logit_set: graph.LogitSet,
+  experiment: experiment_lib.Experiment, source: Source, logit_set: graph.LogitSet
 ) -> pathlib.Path:
   """Computes the shards of a store that are not there yet; returns its folder."""
-  folder = _folder(experiment, network, members, logit_set)
-  spec = _spec(experiment, members, logit_set)
-  if predict.missing_shards(folder, spec) or not processes.agree(logit_store.is_finished(folder)):
-    _compute(experiment, network, members, logit_set, folder, spec)
+  folder, spec = _place(experiment, source, logit_set)
+  if (folder, source.weights) not in experiment.verified and (
+    predict.missing_shards(folder, spec) or not processes.agree(logit_store.is_finished(folder))
+  ):
+    _compute(experiment, source, logit_set)
   return folder
 
 
 def targets(
-  experiment: experiment_lib.Experiment,
-  network: str,
-  members: Sequence[tuple[str, int]],
-  sets: Sequence[graph.LogitSet],
-) -> tuple[np.ndarray | rows_lib.TargetsOnDisk, tuple[np.ndarray, np.ndarray]]:
+  experiment: experiment_lib.Experiment, source: Source, sets: Sequence[graph.LogitSet]
+) -> tuple[Targets, tuple[np.ndarray, np.ndarray]]:
   """Stored logits as targets [examples, views, classes], and their mean and std [classes].
 
   Those of a store that does not fit into memory stay on disk, and so do those of which several
   processes read each what its devices hold.
 
-  Every store is verified, by several processes together, and must be of these very members,
-  examples, views and preprocessing; 64 of its rows are computed again.
+  Once a run every store is verified, by several processes together, and must be of these very
+  members, examples, views and preprocessing; 64 of its rows are computed again.
   """
-  described = [
-    (_folder(experiment, network, members, each), _spec(experiment, members, each)) for each in sets
-  ]
+  places = {each: _place(experiment, source, each) for each in sets}
+  new = {
+    each: place
+    for each, place in places.items()
+    if (place[0], source.weights) not in experiment.verified
+  }
   with processes.refusing_together(experiment_lib.ExperimentError, logit_manifest.LogitStoreError):
-    for folder, spec in described:
-      _verify_share(folder, spec)
+    for folder, spec in new.values():
+      if not folder.exists():
+        raise experiment_lib.ExperimentError(
+          f'{folder}: not there yet; run with --stage=logits first'
+        )
+      # Each of several processes verifies a part of the store.
+      logit_store.verify(folder, expect=spec, share=(processes.index(), processes.count()))
   limit = 0 if processes.are_several() else logit_store.MEMORY_LIMIT_BYTES
-  stores = [logit_store.opened(folder, memory_limit_bytes=limit) for folder, _ in described]
-  for logit_set, (folder, _), each in zip(sets, described, stores, strict=True):
-    _check_alignment(experiment, members, logit_set, folder, each.logits)
-  statistics = logit_store.statistics([each.manifest for each in stores])
-  return rows_lib.targets([store.logits for store in stores]), statistics
-
-
-def _verify_share(folder: pathlib.Path, spec: logit_manifest.Spec) -> None:
-  """Verifies what falls to this process of those that verify a store together."""
-  if not folder.exists():
-    raise experiment_lib.ExperimentError(f'{folder}: not there yet; run with --stage=logits first')
-  share = (processes.index(), processes.count())
-  logit_store.verify(folder, expect=spec, share=share)
+  stores = {
+    each: logit_store.opened(folder, memory_limit_bytes=limit)
+    for each, (folder, _) in places.items()
+  }
+  for each, (folder, _) in new.items():
+    _check_recomputed(experiment, source, each, folder, stores[each].logits)
+    experiment.verified.add((folder, source.weights))
+  in_order = [stores[each] for each in sets]
+  statistics = logit_store.statistics([each.manifest for each in in_order])
+  return rows_lib.targets([each.logits for each in in_order]), statistics
 
 
 def _compute(
-  experiment: experiment_lib.Experiment,
-  network: str,
-  members: Sequence[tuple[str, int]],
-  logit_set: graph.LogitSet,
-  folder: pathlib.Path,
-  spec: logit_manifest.Spec,
+  experiment: experiment_lib.Experiment, source: Source, logit_set: graph.LogitSet
 ) -> None:
   split = experiment.dataset.with_partners(*logit_set)
   options = experiment.config['logits']
-  keep = options['keep_members'] and len(members) > 1
-  member_stores = [
-    (
-      _folder(experiment, name, [(name, seed)], logit_set),
-      _spec(experiment, [(name, seed)], logit_set),
-    )
-    for name, seed in (members if keep else ())
-  ]
-  label = f'logits of {network} on {logit_set.name}'
+  sources = [source]
+  if options['keep_members'] and len(source.members) > 1:
+    pairs = zip(source.members, source.weights, strict=True)
+    sources += [Source(member[0], (member,), (weights,)) for member, weights in pairs]
+  label = f'logits of {source.network} on {logit_set.name}'
   told = metric_writer.Progress(len(split), 1, label) if processes.is_first() else None
   with told or metric_writer.Silent() as progress:
+
+    def on_shard(shard: logit_manifest.Shard) -> None:
+      progress.update(shard.stop, '')
+      if experiment.stop.requested:
+        raise experiment.stop.stopped(f'{label} after row {shard.stop}')
+
     predict.to_store(
-      [trained.load_member(experiment, *member) for member in members],
+      trained.load_members(experiment, source.members),
       experiment.dataset,
       split,
-      [(folder, spec), *member_stores],
+      [_place(experiment, each, logit_set) for each in sources],
       batch_size=options['batch_size'],
-      on_shard=lambda shard: _after_shard(experiment, progress, shard, label),
+      on_shard=on_shard,
     )
 
 
-def _after_shard(
-  experiment: experiment_lib.Experiment,
-  progress: metric_writer.Progress | metric_writer.Silent,
-  shard: logit_manifest.Shard,
-  label: str,
-) -> None:
-  progress.update(shard.stop, '')
-  if experiment.stop.requested:
-    raise experiment.stop.stopped(f'{label} after row {shard.stop}')
-
-
-def _folder(
-  experiment: experiment_lib.Experiment,
-  network: str,
-  members: Sequence[tuple[str, int]],
-  logit_set: graph.LogitSet,
-) -> pathlib.Path:
-  is_ensemble = bool(experiment.networks[network]['ensemble'])
-  owner = experiment.folder(network, None if is_ensemble else members[0][1])
-  views = f'-{logit_set.views}-views' if logit_set.views > 1 else ''
-  return owner / 'logits' / (logit_set.name + views)
-
-
-def _spec(
-  experiment: experiment_lib.Experiment,
-  members: Sequence[tuple[str, int]],
-  logit_set: graph.LogitSet,
-) -> logit_manifest.Spec:
+def _place(
+  experiment: experiment_lib.Experiment, source: Source, logit_set: graph.LogitSet
+) -> tuple[pathlib.Path, logit_manifest.Spec]:
+  """Where a store lies, and what is in it."""
+  is_ensemble = bool(experiment.networks[source.network]['ensemble'])
+  owner = experiment.folder(source.network, None if is_ensemble else source.members[0][1])
+  folder = owner / workdir_lib.LOGITS / workdir_lib.logit_set(*logit_set)
   dataset, options = experiment.dataset, experiment.config['logits']
   described = dataset.fingerprint()
   split = dataset.splits[logit_set.name]
-  return logit_manifest.Spec(
+  return folder, logit_manifest.Spec(
     views=logit_set.views,
     num_examples=len(split),
     class_names=tuple(dataset.class_names),
@@ -158,8 +163,8 @@ def _spec(
     shard_rows=options['shard_rows'],
     provenance={
       'set': logit_set.name,
-      'members': [f'{network}/{seed}' for network, seed in members],
-      'weights': trained.weights_of(experiment, members),
+      'members': [f'{network}/{seed}' for network, seed in source.members],
+      'weights': list(source.weights),
       'preprocessing': described['preprocessing'],
       'view_settings': described['views'] if logit_set.views > 1 else None,
       'logit_batch': options['batch_size'],
@@ -167,19 +172,19 @@ def _spec(
   )
 
 
-def _check_alignment(
+def _check_recomputed(
   experiment: experiment_lib.Experiment,
-  members: Sequence[tuple[str, int]],
+  source: Source,
   logit_set: graph.LogitSet,
   folder: pathlib.Path,
   logits: Any,
 ) -> None:
   """Computes seeded rows of the last view again: a store of the right form may hold wrong rows."""
   arrays = experiment.dataset.with_partners(*logit_set).arrays
-  count = min(ALIGNMENT_ROWS, len(arrays['id']))
+  count = min(RECOMPUTED_ROWS, len(arrays['id']))
   rows = np.sort(np.random.default_rng(0).choice(len(arrays['id']), count, replace=False))
   again = predict.logits(
-    [trained.load_member(experiment, *member) for member in members],
+    trained.load_members(experiment, source.members),
     experiment.dataset,
     arrays,
     batch_size=experiment.config['logits']['batch_size'],
@@ -187,7 +192,7 @@ def _check_alignment(
     rows=rows,
   ).mean(axis=0)
   stored = np.asarray(logits[logit_set.views - 1, rows], np.float32)
-  tolerance = ALIGNMENT_TOLERANCE * max(1.0, float(np.abs(again).max()))
+  tolerance = RECOMPUTED_TOLERANCE * max(1.0, float(np.abs(again).max()))
   wrong = np.flatnonzero(np.abs(stored - again).max(axis=-1) > tolerance)
   if wrong.size:
     raise logit_manifest.LogitStoreError(

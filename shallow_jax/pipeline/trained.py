@@ -15,7 +15,10 @@ from shallow_jax.pipeline import experiment as experiment_lib
 from shallow_jax.runtime import checkpoint
 from shallow_jax.runtime import processes
 from shallow_jax.runtime import storage
+from shallow_jax.runtime import workdir as workdir_lib
 from shallow_jax.training import train
+
+Record = Mapping[str, Any]  # the content of a trained.json
 
 
 def save_trained(
@@ -28,7 +31,7 @@ def save_trained(
   """Keeps a finished seed: its weights, then `trained.json`, which says that it is finished."""
   if outcome.variables is not None:
     variables = jax.device_get(outcome.variables)  # equal in every process
-    checkpoint.save(folder / 'weights', outcome.step, variables, notes={}, keep=1)
+    checkpoint.save(folder / workdir_lib.WEIGHTS, outcome.step, variables, notes={}, keep=1)
   record = {
     'status': 'diverged' if outcome.diverged else 'trained',
     'step': outcome.step,
@@ -42,39 +45,49 @@ def save_trained(
     'mesh': outcome.mesh,
   }
   if processes.is_first():
-    storage.write_json(folder / 'trained.json', record)
-    checkpoint.remove_all(folder / 'checkpoints')
+    storage.write_json(folder / workdir_lib.TRAINED, record)
+    checkpoint.remove_all(folder / workdir_lib.CHECKPOINTS)
   processes.meet(f'{folder.name} is trained')
 
 
-def read_trained(folder: pathlib.Path) -> dict[str, Any] | None:
+def read_trained(folder: pathlib.Path) -> Record | None:
   """What `save_trained` wrote, None where the seed is not finished."""
-  path = folder / 'trained.json'
-  return storage.read_json(path) if path.exists() else None
+  path = folder / workdir_lib.TRAINED
+  if not path.exists():
+    return None
+  file = path.stat()  # another one from the moment that it is written anew
+  return _read(path, file.st_ino, file.st_mtime_ns)
 
 
-def trained_seeds(experiment: experiment_lib.Experiment, network: str) -> dict[int, dict[str, Any]]:
-  """The records of all seeds of a network; ExperimentError where one is not trained yet."""
-  records = {}
-  for seed in range(experiment.networks[network]['seeds']):
-    record = read_trained(experiment.folder(network, seed))
-    if record is None:
-      raise experiment_lib.ExperimentError(
-        f'{experiment.folder(network, seed)}: not trained yet; run with --stage=train first'
-      )
-    records[seed] = record
-  return records
+@functools.lru_cache(maxsize=4096)
+def _read(path: pathlib.Path, inode: int, time: int) -> Record:
+  return storage.read_json(path)
+
+
+def record(experiment: experiment_lib.Experiment, network: str, seed: int) -> Record:
+  """What is known of a finished seed; ExperimentError where it is not trained yet."""
+  folder = experiment.folder(network, seed)
+  found = read_trained(folder)
+  if found is None:
+    raise experiment_lib.ExperimentError(f'{folder}: not trained yet; run with --stage=train first')
+  return found
+
+
+def weights_of(
+  experiment: experiment_lib.Experiment, members: Sequence[experiment_lib.Member]
+) -> list[str]:
+  """The hashes that tell whose logits these are, member by member."""
+  return [record(experiment, *member)['weights_sha256'] or 'diverged' for member in members]
 
 
 def load_member(experiment: experiment_lib.Experiment, network: str, seed: int) -> predict.Member:
   """A finished seed, ready to predict; ExperimentError if it diverged or is not trained."""
   folder = experiment.folder(network, seed)
-  if trained_seeds(experiment, network)[seed]['status'] == 'diverged':
+  if record(experiment, network, seed)['status'] == 'diverged':
     raise experiment_lib.ExperimentError(f'{folder}: this seed diverged and has no logits to give')
-  dataset = experiment.dataset
-  module = models.build(experiment.networks[network]['model'], len(dataset.class_names))
-  template = _template(module, dataset.input_shape)
-  restored = checkpoint.restore_newest(folder / 'weights', template)
+  module = experiment.module(network)
+  template = _template(module, experiment.dataset.input_shape)
+  restored = checkpoint.restore_newest(folder / workdir_lib.WEIGHTS, template)
   if restored is None:
     raise experiment_lib.ExperimentError(
       f'{folder}: its weights are missing; delete the folder to train it again'
@@ -82,14 +95,20 @@ def load_member(experiment: experiment_lib.Experiment, network: str, seed: int) 
   return predict.Member(module, restored[0])
 
 
-def weights_of(
-  experiment: experiment_lib.Experiment, members: Sequence[tuple[str, int]]
-) -> list[str]:
-  """The hashes that tell whose logits these are, member by member."""
-  return [
-    trained_seeds(experiment, network)[seed]['weights_sha256'] or 'diverged'
-    for network, seed in members
-  ]
+def load_members(
+  experiment: experiment_lib.Experiment, members: Sequence[experiment_lib.Member]
+) -> list[predict.Member]:
+  """As `load_member`; they stay in memory until others are asked for, or until a training begins.
+
+  Weights that were trained anew have another hash and are restored.
+  """
+  weights = weights_of(experiment, members)
+  keys = [(experiment.folder(*each), sha) for each, sha in zip(members, weights, strict=True)]
+  known = {key: experiment.nets[key] for key in keys if key in experiment.nets}
+  experiment.nets.clear()
+  for member, key in zip(members, keys, strict=True):
+    experiment.nets[key] = known.get(key) or load_member(experiment, *member)
+  return [experiment.nets[key] for key in keys]
 
 
 @functools.lru_cache(maxsize=64)

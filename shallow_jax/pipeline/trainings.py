@@ -16,6 +16,7 @@ from shallow_jax.pipeline import teacher
 from shallow_jax.pipeline import trained
 from shallow_jax.runtime import processes
 from shallow_jax.runtime import storage
+from shallow_jax.runtime import workdir as workdir_lib
 from shallow_jax.settings import targets as targets_lib
 from shallow_jax.training import feed
 from shallow_jax.training import kmeans_svm
@@ -39,22 +40,31 @@ def train_network(experiment: experiment_lib.Experiment, network: str) -> None:
 
 
 def problem(
-  experiment: experiment_lib.Experiment, network: str, entry: Mapping[str, Any], seed: int
+  experiment: experiment_lib.Experiment,
+  network: str,
+  entry: Mapping[str, Any],
+  seed: int,
+  source: teacher.Source,
 ) -> problem_lib.Problem:
   """A seed's net, its examples and their targets; `entry` has a trial's settings in place."""
   dataset = realigned_labels.dataset(experiment, network)
-  sources = teacher.members_for(experiment, entry, seed) if targets_lib.target(entry) else None
-  mixed_views = 1 if sources is None else entry['views']  # a mix has logits, but no label
+  on_logits = targets_lib.target(entry) is not None
+  mixed_views = entry['views'] if on_logits else 1  # a mix has logits, but no label
   sets = [dataset.with_partners(name, mixed_views) for name in entry['examples']]
   examples = dataset_lib.concatenate(sets).arrays
   validation = dataset.splits['validation'].arrays
   statistics = None
-  if sources is not None:
+  if on_logits:
     *logit_sets, validation_set = graph.student_sets(entry)
-    target, statistics = teacher.targets(experiment, *sources, logit_sets)
+    target, statistics = teacher.targets(experiment, source, logit_sets)
     examples = dict(examples, target=target)
-    target, _ = teacher.targets(experiment, *sources, [validation_set])
+    target, _ = teacher.targets(experiment, source, [validation_set])
     validation = dict(validation, target=np.asarray(target))
+  experiment.nets.clear()  # a teacher's: the memory is the training's now
+  start = None
+  if entry['init']:
+    members = experiment.members(entry['init'])
+    start = trained.load_member(experiment, *members[seed % len(members)]).variables
   return problem_lib.build(
     entry,
     dataset,
@@ -62,30 +72,8 @@ def problem(
     validation,
     seed=seed,
     target_statistics=statistics,
-    start=_start(experiment, entry, seed),
+    start=start,
   )
-
-
-def _start(
-  experiment: experiment_lib.Experiment, entry: Mapping[str, Any], seed: int
-) -> models.Variables | None:
-  if not entry['init']:
-    return None
-  members = experiment.members(entry['init'])
-  name, which = members[seed % len(members)]
-  return trained.load_member(experiment, name, which).variables
-
-
-def target_weights(
-  experiment: experiment_lib.Experiment, entry: Mapping[str, Any], seed: int
-) -> list[str]:
-  """The hashes of the weights that the targets of a network's seed were computed by."""
-  aligner = targets_lib.aligner(entry['targets'])
-  if aligner is not None:
-    return trained.weights_of(experiment, realigned_labels.members(experiment, aligner))
-  if targets_lib.target(entry) is None:
-    return []
-  return trained.weights_of(experiment, teacher.members_for(experiment, entry, seed)[1])
 
 
 def layout(experiment: experiment_lib.Experiment, network: str, members: int = 1) -> feed.Layout:
@@ -102,16 +90,16 @@ def _search(experiment: experiment_lib.Experiment, network: str) -> dict[str, An
   candidates = graph.trials(entry)
   if candidates == [{}]:
     return {}
-  path = folder / 'search.json'
+  path = folder / workdir_lib.SEARCH
   if not processes.agree(path.exists()):
-    folders = [folder / f'trial-{i}' for i in range(len(candidates))]
+    folders = [folder / workdir_lib.trial(i) for i in range(len(candidates))]
     for trial, its_folder in zip(candidates, folders, strict=True):
       _train_seed(experiment, network, 0, its_folder, trial)
     if processes.is_first():
       storage.write_json(path, _choose(entry, candidates, folders))
     processes.meet(f'the search of {network} is done')
   search = storage.read_json(path)
-  winner = folder / f'trial-{search["chosen"]}'
+  winner = folder / workdir_lib.trial(search['chosen'])
   if processes.is_first() and winner.exists():
     winner.rename(experiment.folder(network, 0))
   processes.meet(f'the best trial of {network} is its seed 0')
@@ -148,11 +136,11 @@ def _train_seed(
   trial: Mapping[str, Any],
 ) -> None:
   entry = graph.with_trial(experiment.networks[network], trial)
-  weights = target_weights(experiment, entry, seed)
+  source = teacher.source_of(experiment, entry, seed)
   if processes.agree(trained.read_trained(folder) is not None):
-    refuse_other_targets(folder, entry, weights)
+    refuse_other_targets(folder, entry, source)
     return
-  its_problem = problem(experiment, network, entry, seed)
+  its_problem = problem(experiment, network, entry, seed, source)
   settings = ''.join(f' {key.rpartition(".")[2]} {value}' for key, value in trial.items())
   label = f'{network}/{folder.name}{settings}'
   folder.mkdir(parents=True, exist_ok=True)
@@ -161,7 +149,7 @@ def _train_seed(
     (outcome,) = train.fit([its_problem], [folder], label=label, stop=experiment.stop, layout=where)
   else:
     outcome = kmeans_svm.fit(its_problem, label=label, stop=experiment.stop)
-  trained.save_trained(folder, outcome, trial=trial, target_weights=weights)
+  trained.save_trained(folder, outcome, trial=trial, target_weights=source.weights)
   _log.info('%s: %s', label, _described(outcome))
 
 
@@ -176,24 +164,27 @@ def _train_together(
   if processes.agree(all(trained.read_trained(folder) for folder in folders)):
     return
   entry = graph.with_trial(experiment.networks[network], trial)
-  weights = [target_weights(experiment, entry, seed) for seed in which]
-  problems = [problem(experiment, network, entry, seed) for seed in which]
+  sources = [teacher.source_of(experiment, entry, seed) for seed in which]
+  problems = [
+    problem(experiment, network, entry, seed, source)
+    for seed, source in zip(which, sources, strict=True)
+  ]
   for folder in folders:
     folder.mkdir(parents=True, exist_ok=True)
   where = layout(experiment, network, len(which))
   outcomes = train.fit(problems, folders, label=network, stop=experiment.stop, layout=where)
   # The first seed last: the checkpoints that all of them go on from are in its folder.
-  for folder, outcome, its_weights in reversed([*zip(folders, outcomes, weights, strict=True)]):
-    trained.save_trained(folder, outcome, trial=trial, target_weights=its_weights)
+  for folder, outcome, source in reversed([*zip(folders, outcomes, sources, strict=True)]):
+    trained.save_trained(folder, outcome, trial=trial, target_weights=source.weights)
     _log.info('%s/%s: %s', network, folder.name, _described(outcome))
 
 
 def refuse_other_targets(
-  folder: pathlib.Path, entry: Mapping[str, Any], weights: Sequence[str]
+  folder: pathlib.Path, entry: Mapping[str, Any], source: teacher.Source
 ) -> None:
   """Refuses a finished seed that learned from other weights than those that are there now."""
   record = trained.read_trained(folder)
-  if record is not None and record['target_weights'] != list(weights):
+  if record is not None and record['target_weights'] != list(source.weights):
     raise experiment_lib.ExperimentError(
       f'{folder} learned from other weights of {entry["targets"]} than those that are there now; '
       f'delete {folder.parent} to train it anew'

@@ -15,6 +15,7 @@ from shallow_jax.report.figures import networks as network_figures
 from shallow_jax.report.figures import style
 from shallow_jax.report.figures import sweeps as sweep_figures
 from shallow_jax.runtime import storage
+from shallow_jax.runtime import workdir as workdir_lib
 
 PAPER_PICTURE = 'against_the_paper.png'
 
@@ -29,13 +30,13 @@ def write(config: Mapping[str, Any], workdir: pathlib.Path) -> dict[str, Any]:
     storage.StorageError: a file is damaged or can't be written.
   """
   results = results_lib.collect(config, workdir)
-  folder = workdir / 'report' / 'figures'
+  folder = workdir / workdir_lib.REPORT / workdir_lib.FIGURES
   folder.mkdir(parents=True, exist_ok=True)
   drawn = pictures(results, list(results_lib.run_folders(config, workdir).values()))
   write_pictures(folder, drawn)
-  storage.write_json(workdir / 'report' / 'results.json', results)
-  text = markdown(results, [f'figures/{name}' for name in drawn])
-  storage.write_bytes(workdir / 'report' / 'report.md', text.encode())
+  storage.write_json(folder.parent / workdir_lib.RESULTS, results)
+  text = markdown(results, [f'{workdir_lib.FIGURES}/{name}' for name in drawn])
+  storage.write_bytes(folder.parent / workdir_lib.REPORT_TEXT, text.encode())
   return results
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from shallow_jax.report import uncertainty
 from shallow_jax.runtime import storage
+from shallow_jax.runtime import workdir as workdir_lib
 
 DIVERGED = -1  # in the whole row of a seed that has no logits
 SIGNIFICANT = 0.05
@@ -24,9 +25,10 @@ def save(
 ) -> None:
   """Writes a network's predictions [examples] a seed, None for a diverged one, and the labels."""
   empty = np.full(len(labels), DIVERGED)
-  _write(workdir / 'data' / 'test_labels.npy', labels)
+  _write(workdir / workdir_lib.DATA / workdir_lib.TEST_LABELS, labels)
   _write(
-    workdir / network / 'predictions.npy', np.stack([empty if row is None else row for row in rows])
+    workdir / network / workdir_lib.PREDICTIONS,
+    np.stack([empty if row is None else row for row in rows]),
   )
 
 
@@ -43,7 +45,10 @@ def wrong(
   Raises:
     storage.StorageError: the predictions are not those of these labels and errors.
   """
-  paths = [workdir / network / 'predictions.npy', workdir / 'data' / 'test_labels.npy']
+  paths = [
+    workdir / network / workdir_lib.PREDICTIONS,
+    workdir / workdir_lib.DATA / workdir_lib.TEST_LABELS,
+  ]
   if not all(path.exists() for path in paths):
     return None
   predicted, labels = (_read(path) for path in paths)

@@ -17,6 +17,7 @@ from shallow_jax.report import sweeps
 from shallow_jax.report import uncertainty
 from shallow_jax.runtime import errors
 from shallow_jax.runtime import storage
+from shallow_jax.runtime import workdir as workdir_lib
 from shallow_jax.speech import phone_errors
 
 SCHEMA_VERSION = 1
@@ -113,11 +114,11 @@ def run_folders(config: Mapping[str, Any], workdir: pathlib.Path) -> dict[str, p
   """The folders of an experiment's runs by split; of one run alone under ''."""
   if not config['splits']:
     return {'': workdir}
-  return {str(split): workdir / f'split-{split}' for split in config['splits']}
+  return {str(split): workdir / workdir_lib.split(split) for split in config['splits']}
 
 
 def _read(folders: Mapping[str, pathlib.Path], name: str) -> dict[str, dict[str, Any]]:
-  paths = {split: folder / name / 'result.json' for split, folder in folders.items()}
+  paths = {split: folder / name / workdir_lib.RESULT for split, folder in folders.items()}
   return {split: storage.read_json(path) for split, path in paths.items() if path.exists()}
 
 
@@ -275,11 +276,11 @@ def _versions(networks: Iterable[Entries]) -> dict[str, str]:
 def _data(folders: Mapping[str, pathlib.Path]) -> dict[str, Any]:
   """The first run's notes on its data, its sizes, and which splits there are."""
   for folder in folders.values():
-    if not (folder / 'data' / 'notes.json').exists():
+    if not (folder / workdir_lib.DATA / workdir_lib.NOTES).exists():
       continue
-    described = storage.read_json(folder / 'data' / 'fingerprint.json')
+    described = storage.read_json(folder / workdir_lib.DATA / workdir_lib.FINGERPRINT)
     return {
-      **storage.read_json(folder / 'data' / 'notes.json'),
+      **storage.read_json(folder / workdir_lib.DATA / workdir_lib.NOTES),
       'name': described['name'],
       'num_classes': len(described['class_names']),
       'sizes': {name: split['count'] for name, split in described['splits'].items()},
@@ -320,16 +321,17 @@ def _last_at(by_step: Mapping[int, float], step: int) -> float:
 
 def seconds_per_step(folders: Sequence[pathlib.Path]) -> float | None:
   """The mean over a network's finished seeds, compiling and evaluating included."""
-  seeds = [path for path in _metric_files(folders) if (path.parent / 'trained.json').exists()]
+  seeds = [path for path in _metric_files(folders) if (path.parent / workdir_lib.TRAINED).exists()]
   return _mean(
-    storage.read_json(path.parent / 'trained.json')['wall_seconds'] / lines[-1]['step']
+    storage.read_json(path.parent / workdir_lib.TRAINED)['wall_seconds'] / lines[-1]['step']
     for path in seeds
     if (lines := _lines(path))
   )
 
 
 def _metric_files(folders: Sequence[pathlib.Path]) -> list[pathlib.Path]:
-  return [path for folder in folders for path in sorted(folder.glob('seed-*/metrics.jsonl'))]
+  pattern = f'{workdir_lib.EVERY_SEED}/{workdir_lib.METRICS}'
+  return [path for folder in folders for path in sorted(folder.glob(pattern))]
 
 
 def _lines(path: pathlib.Path) -> list[dict[str, Any]]:

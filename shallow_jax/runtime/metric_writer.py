@@ -15,8 +15,8 @@ from typing import Any, BinaryIO, TextIO
 import tqdm
 
 from shallow_jax.runtime import errors
+from shallow_jax.runtime import workdir as workdir_lib
 
-_METRICS = 'metrics.jsonl'
 _SECONDS_BETWEEN_LINES = 10.0
 
 
@@ -45,7 +45,7 @@ class MetricWriter:
       MetricWriterError: the folder can't be written, or a line of metrics.jsonl is not JSON.
     """
     self._folder = pathlib.Path(folder)
-    self._path = self._folder / _METRICS
+    self._path = self._folder / workdir_lib.METRICS
     self._initial_step = initial_step
     self._tensorboard = tensorboard and importlib.util.find_spec('tensorboardX') is not None
     self._events: BinaryIO | None = None

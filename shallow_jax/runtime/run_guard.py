@@ -20,8 +20,8 @@ from typing import BinaryIO
 
 from shallow_jax.runtime import errors
 from shallow_jax.runtime import storage
+from shallow_jax.runtime import workdir as workdir_lib
 
-_LOCK_NAME = 'lock'
 _END = b'\0'  # no signal has this number
 _STDERR = 2
 
@@ -56,7 +56,7 @@ def _opened_lock(workdir: pathlib.Path) -> BinaryIO:
     workdir.mkdir(parents=True, exist_ok=True)
     # 'a': a lost race must not wipe the owner's line. No buffer: on a full disk, closing would
     # try to write it again.
-    return open(workdir / _LOCK_NAME, 'a+b', buffering=0)
+    return open(workdir / workdir_lib.LOCK, 'a+b', buffering=0)
   except OSError as error:
     raise RunGuardError(f'workdir {workdir} can not be written: {error.strerror}') from error
 

@@ -23,9 +23,9 @@ from scipy import stats
 
 from shallow_jax.runtime import errors
 from shallow_jax.runtime import storage
+from shallow_jax.runtime import workdir as workdir_lib
 from shallow_jax.speech import scoring
 
-FILE = 'phone_errors.npz'
 CONVENTIONS = scoring.CONVENTIONS
 ERRORS = scoring.KINDS[:-1]
 DIVERGED = -1
@@ -59,7 +59,7 @@ def save(
   }
   buffer = io.BytesIO()
   np.savez_compressed(buffer, **arrays, **described)
-  storage.write_bytes(workdir / network / FILE, buffer.getvalue())
+  storage.write_bytes(workdir / network / workdir_lib.PHONE_ERRORS, buffer.getvalue())
 
 
 def read(
@@ -72,7 +72,7 @@ def read(
   Raises:
     storage.StorageError: the file is damaged, or not that of these rates.
   """
-  path = workdir / network / FILE
+  path = workdir / network / workdir_lib.PHONE_ERRORS
   if not path.exists():
     return None
   try:

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from shallow_jax.logits import metrics
 from shallow_jax.runtime import storage
 from shallow_jax.speech import hmm
 from shallow_jax.speech import phone_errors
@@ -165,39 +164,6 @@ def log_posteriors(outputs: np.ndarray, *, are_posteriors: bool = False) -> np.n
   if are_posteriors:
     outputs = np.log(np.maximum(outputs, SMALLEST_POSTERIOR))
   return special.log_softmax(outputs, axis=1).astype(np.float32)
-
-
-def summary(
-  found: Sequence[Recognised | None], recognition: Recognition, name: str
-) -> dict[str, Any]:
-  """What result.json says of the phone errors on a set; None stands for a diverged seed.
-
-  Mean, standard deviation and values over the seeds of the strict rate, of the other two
-  conventions, and of each kind of error, all in per cent of the reference's phones.
-  """
-  utterances = recognition.utterances[name]
-  counts = [None if each is None else each.counts[name] for each in found]
-  known = [each for each in counts if each is not None]
-  strict, optional, removed = (
-    metrics.summary([None if each is None else phone_errors.rate(each[i]) for each in counts])
-    for i in range(len(phone_errors.CONVENTIONS))
-  )
-  return {
-    **strict,
-    'optional_silence': optional,
-    'without_silence': removed,
-    **{
-      kind: metrics.summary(
-        [None if each is None else phone_errors.share(each[0], kind) for each in counts]
-      )
-      for kind in phone_errors.ERRORS
-    },
-    'interval': phone_errors.interval(known),
-    'by_speaker': phone_errors.by_speaker(known, utterances.speakers),
-    'num_utterances': len(utterances.names),
-    'scales': [None if each is None else dataclasses.asdict(each.scales) for each in found],
-    'at_edge': sorted({part for each in found if each is not None for part in each.at_edge}),
-  }
 
 
 def save(

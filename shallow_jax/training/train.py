@@ -22,6 +22,7 @@ from shallow_jax.runtime import checkpoint
 from shallow_jax.runtime import metric_writer
 from shallow_jax.runtime import processes
 from shallow_jax.runtime import run_guard
+from shallow_jax.runtime import workdir as workdir_lib
 from shallow_jax.training import feed as feed_lib
 from shallow_jax.training import problem as problem_lib
 from shallow_jax.training import selection as selection_lib
@@ -144,7 +145,7 @@ def _start(
   run = _Run(problems, folders, label, layout, state, selections)
   fresh = run.saved()
   notes: dict[str, Any] = {'wall_seconds': 0.0, 'diverged_at': {}}
-  restored = checkpoint.restore_newest(folders[0] / 'checkpoints', fresh)
+  restored = checkpoint.restore_newest(folders[0] / workdir_lib.CHECKPOINTS, fresh)
   (run.state, kept), found = restored or (fresh, {})
   notes |= found  # one seed's may be older than `diverged_at`
   run.selections = [kept] if len(problems) == 1 else list(kept)
@@ -230,7 +231,7 @@ def _evaluate(run: _Run, writers: Sequence[Writer], progress: Progress) -> None:
 def _save(run: _Run) -> None:
   diverged_at = {str(i): step for i, step in run.diverged_at.items()}
   checkpoint.save(
-    run.folders[0] / 'checkpoints',
+    run.folders[0] / workdir_lib.CHECKPOINTS,
     run.step,
     run.saved(),
     notes={'wall_seconds': run.seconds, 'diverged_at': diverged_at},

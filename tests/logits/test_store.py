@@ -714,21 +714,21 @@ def test_the_accuracy_is_that_of_the_labelled_examples(tmp_path):
 def test_logits_of_reordered_examples_are_refused(tmp_path, limit):
   _, manifest, labels = labelled_store(tmp_path)
   logits = logit_store.load(tmp_path, memory_limit_bytes=limit).logits
-  assert logit_store.check_alignment(logits, labels, manifest.accuracy)
+  assert logit_store.check_rows_belong(logits, labels, manifest.accuracy)
   fewer = np.where(np.arange(300) % 2, labels, -1)
-  assert logit_store.check_alignment(logits, fewer, manifest.accuracy)
+  assert logit_store.check_rows_belong(logits, fewer, manifest.accuracy)
   for wrong in (np.roll(labels, 1), np.where(labels < 0, -1, (labels + 1) % 3)):
     with pytest.raises(logit_manifest.LogitStoreError, match=r'95\.0% when written'):
-      logit_store.check_alignment(logits, wrong, manifest.accuracy)
+      logit_store.check_rows_belong(logits, wrong, manifest.accuracy)
 
 
-def test_the_bound_of_alignment_is_4_standard_errors():
+def test_the_bound_of_belonging_is_4_standard_errors():
   labels = np.zeros(1000, np.int64)
 
   def aligned(num_wrong):
     logits = np.tile(np.float32([1, 0]), (1, 1000, 1))
     logits[0, :num_wrong] = [0, 1]
-    return logit_store.check_alignment(logits, labels, logit_manifest.Accuracy(1000, 900))
+    return logit_store.check_rows_belong(logits, labels, logit_manifest.Accuracy(1000, 900))
 
   assert aligned(100)
   assert aligned(137)  # 4 * sqrt(0.9 * 0.1 * 1000) = 37.9
@@ -738,10 +738,10 @@ def test_the_bound_of_alignment_is_4_standard_errors():
       aligned(num_wrong)
 
 
-def test_alignment_without_labels_is_not_checked(tmp_path):
+def test_rows_without_labels_are_not_checked(tmp_path):
   logits, manifest, labels = labelled_store(tmp_path)
-  assert not logit_store.check_alignment(logits, np.full(300, -1), manifest.accuracy)
-  assert not logit_store.check_alignment(logits, labels, None)
+  assert not logit_store.check_rows_belong(logits, np.full(300, -1), manifest.accuracy)
+  assert not logit_store.check_rows_belong(logits, labels, None)
 
 
 @pytest.mark.parametrize(

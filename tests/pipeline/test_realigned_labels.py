@@ -12,6 +12,7 @@ from shallow_jax.pipeline import experiment as experiment_lib
 from shallow_jax.pipeline import graph
 from shallow_jax.pipeline import realigned_labels
 from shallow_jax.pipeline import run as run_lib
+from shallow_jax.pipeline import teacher
 from shallow_jax.pipeline import trainings
 from shallow_jax.runtime import storage
 from shallow_jax.settings import defaults
@@ -122,7 +123,9 @@ def test_it_is_what_train_and_validation_of_its_learners_have_and_test_never(fin
 
 def test_the_network_really_learns_from_it(finished):
   experiment = prepared(finished[0])
-  problem = trainings.problem(experiment, 'third', experiment.networks['third'], 0)
+  entry = experiment.networks['third']
+  source = teacher.source_of(experiment, entry, 0)
+  problem = trainings.problem(experiment, 'third', entry, 0, source)
   for arrays, split in ((problem.examples, 'train'), (problem.validation, 'validation')):
     stored = np.load(finished[0] / 'second' / 'alignment' / f'{split}.npy')
     np.testing.assert_array_equal(arrays['label'], stored)

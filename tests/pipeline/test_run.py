@@ -20,6 +20,7 @@ from shallow_jax.pipeline import graph
 from shallow_jax.pipeline import run as run_lib
 from shallow_jax.pipeline import teacher
 from shallow_jax.pipeline import trained
+from shallow_jax.pipeline import trainings
 from shallow_jax.report import predictions
 from shallow_jax.runtime import run_guard
 from shallow_jax.settings import defaults
@@ -125,19 +126,19 @@ def test_predictions_on_the_test_set_are_kept(finished):
 
 def test_a_second_run_trains_nothing_and_gives_the_same(finished, monkeypatch):
   workdir, results = finished
-  monkeypatch.setattr(run_lib.train, 'fit', None)
+  monkeypatch.setattr(trainings.train, 'fit', None)
   assert run_lib.run(tiny(), workdir) == results
 
 
 def test_another_student_leaves_the_teacher_alone(copy, monkeypatch):
   trained = []
-  fit = run_lib.train.fit
+  fit = trainings.train.fit
 
   def counted(*args, label, **kwargs):
     trained.append(label.split('/')[0])
     return fit(*args, label=label, **kwargs)
 
-  monkeypatch.setattr(run_lib.train, 'fit', counted)
+  monkeypatch.setattr(trainings.train, 'fit', counted)
   wider = dict(
     model=dict(name='shallow', hidden=120),
     targets='teacher',
@@ -288,8 +289,8 @@ def test_splits_are_pooled(tmp_path):
 @pytest.mark.slow
 def test_killed_at_random_points_it_ends_with_the_same_result(finished, tmp_path):
   """SIGKILL at seeded times, then the run that is left alone: metrics and weights are equal."""
-  script = 'import sys, test_pipeline as t; t.pipeline.run(t.tiny(), sys.argv[1])'
-  environment = os.environ | {'PYTHONPATH': str(pathlib.Path(__file__).parents[1])}
+  script = 'import sys, test_run as t; t.run_lib.run(t.tiny(), sys.argv[1])'
+  environment = os.environ | {'PYTHONPATH': str(pathlib.Path(__file__).parent)}
   times = np.random.default_rng(0).uniform(3, 20, 8)
   for seconds in times:
     process = subprocess.Popen([sys.executable, '-c', script, str(tmp_path)], env=environment)
@@ -310,7 +311,7 @@ def test_a_stop_request_ends_between_two_calls(tmp_path, monkeypatch):
   config = defaults.plain(tiny())
   experiment = run_lib.prepare(config, tmp_path, stop=request)
   with pytest.raises(run_guard.Stopped, match='cnn/seed-0 at step 1'):
-    run_lib.train_network(experiment, 'cnn')
+    trainings.train_network(experiment, 'cnn')
 
 
 def test_trials_are_all_combinations():

@@ -133,27 +133,3 @@ def test_posteriors_are_one_over_the_states():
   logits = np.random.default_rng(0).normal(0, 50, (7, 12))
   np.testing.assert_allclose(np.exp(recognise.log_posteriors(logits)).sum(axis=1), 1.0, rtol=1e-5)
   assert recognise.log_posteriors(logits).dtype == np.float32
-
-
-def test_the_summary_is_over_the_seeds_that_did_not_diverge():
-  found = [recognise.recognise(noisy(seed), RECOGNITION, MODEL, ONE) for seed in (1, 2)]
-  summary = recognise.summary([found[0], None, found[1]], RECOGNITION, 'test')
-  strict = [rates(each)[0] for each in found]
-  assert summary['values'] == [strict[0], None, strict[1]]
-  assert summary['mean'] == pytest.approx(np.mean(strict))
-  kinds = sum(summary[kind]['mean'] for kind in ('substitutions', 'deletions', 'insertions'))
-  assert kinds == pytest.approx(summary['mean'])
-  assert summary['interval'][0] <= summary['mean'] <= summary['interval'][1]
-  scales = dict(acoustic=1.0, lm=1.0, insertion=0.0)
-  assert summary['scales'] == [scales, None, scales]
-  speakers = RECOGNITION.utterances['test'].speakers
-  assert set(summary['by_speaker']) == set(speakers)
-  mine = [i for i, name in enumerate(speakers) if name == 'test0']
-  counts = sum(each.counts['test'][0, mine].sum(axis=0) for each in found)
-  assert summary['by_speaker']['test0'] == pytest.approx(100 * counts[:3].sum() / counts[3])
-
-
-def test_nobody_left_is_no_rate():
-  summary = recognise.summary([None], RECOGNITION, 'test')
-  assert summary['mean'] is None
-  assert summary['interval'] is None

@@ -8,10 +8,8 @@ The paper says nothing of it; contrast normalisation and ZCA were usual on CIFAR
 """
 
 from collections.abc import Callable, Iterator, Mapping
-import io
 import pathlib
 from typing import Any
-import zipfile
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +22,6 @@ NAMES = ('standardise', 'per_image', 'gcn_zca')
 
 _CHUNK = 4096  # examples
 _CONSTANT = 1e-6  # a standard deviation below is that of a constant
-_KEY = 'fitted_to'  # in a file of constants: what they were fitted to
 
 
 def fit(
@@ -45,9 +42,13 @@ def fit(
     raise dataset.DataError(
       f'data.preprocessing.name is {config["name"]!r}, expected one of {", ".join(NAMES)}'
     )
-  found = _load(saved) if saved is not None else None
-  if found is not None and found.pop(_KEY) == _fitted_to(config, train):
-    return found
+  if saved is not None:
+    try:
+      found = storage.kept_arrays(saved, _fitted_to(config, train))
+    except storage.StorageError as error:
+      raise dataset.DataError(f'{error}; delete it to fit it anew') from error
+    if found is not None:
+      return found
   inputs = train.arrays['input']
   if config['name'] == 'standardise':
     return fit_standardise(inputs)
@@ -59,9 +60,7 @@ def fit(
 def save(path: pathlib.Path, fitted: dataset.Dataset) -> None:
   """Writes the constants of a data set, for `fit` to take another time."""
   key = _fitted_to(fitted.preprocessing, fitted.splits['train'])
-  file = io.BytesIO()
-  np.savez(file, allow_pickle=False, **fitted.constants, **{_KEY: np.array(key)})
-  storage.write_bytes(path, file.getvalue())
+  storage.keep_arrays(path, fitted.constants, key)
 
 
 def apply(
@@ -144,18 +143,6 @@ def whiten(constants: Mapping[str, jax.Array], inputs: jax.Array) -> jax.Array:
 
 def _fitted_to(config: Mapping[str, Any], train: dataset.Split) -> str:
   return storage.sha256_json({**config, 'train': train.ids_sha256})
-
-
-def _load(path: pathlib.Path) -> dict[str, Any] | None:
-  if not path.exists():
-    return None
-  try:
-    # read whole: np.load leaves a damaged file open
-    with np.load(io.BytesIO(path.read_bytes())) as file:
-      found = {name: file[name] for name in file}
-  except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
-    raise dataset.DataError(f'{path}: damaged ({error}); delete it to fit it anew') from error
-  return {**found, _KEY: str(found.get(_KEY, ''))}
 
 
 def _chunks(inputs: np.ndarray) -> Iterator[np.ndarray]:

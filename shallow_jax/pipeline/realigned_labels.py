@@ -119,12 +119,10 @@ def load(experiment: experiment_lib.Experiment, aligner: str, name: str) -> np.n
   """
   manifest = _manifest(experiment, aligner)
   path = _folder(experiment, aligner) / f'{name}.npy'
-  if storage.sha256_file(path) != manifest['sha256_by_set'][name]:
-    raise storage.StorageError(
-      f'{path}: changed since it was written: it has another sha256; delete {path.parent} to '
-      'align anew'
-    )
-  return np.load(path, allow_pickle=False)
+  try:
+    return storage.read_array(path, manifest['sha256_by_set'][name])
+  except storage.StorageError as error:
+    raise storage.StorageError(f'{error}; delete {path.parent} to align anew') from error
 
 
 def statistics(experiment: experiment_lib.Experiment, network: str) -> dict[str, Any] | None:

@@ -25,11 +25,9 @@ def save(
 ) -> None:
   """Writes a network's predictions [examples] a seed, None for a diverged one, and the labels."""
   empty = np.full(len(labels), DIVERGED)
-  _write(workdir / workdir_lib.DATA / workdir_lib.TEST_LABELS, labels)
-  _write(
-    workdir / network / workdir_lib.PREDICTIONS,
-    np.stack([empty if row is None else row for row in rows]),
-  )
+  predicted = np.stack([empty if row is None else row for row in rows]).astype(np.int16)
+  storage.write_array(workdir / workdir_lib.DATA / workdir_lib.TEST_LABELS, labels.astype(np.int16))
+  storage.write_array(workdir / network / workdir_lib.PREDICTIONS, predicted)
 
 
 def wrong(
@@ -51,7 +49,7 @@ def wrong(
   ]
   if not all(path.exists() for path in paths):
     return None
-  predicted, labels = (_read(path) for path in paths)
+  predicted, labels = (storage.read_array(path) for path in paths)
   expected = (len(errors), *labels.shape)
   if predicted.shape != expected or labels.ndim != 1:
     raise storage.StorageError(f'{paths[0]}: shape {predicted.shape} instead of {expected}')
@@ -101,14 +99,3 @@ def _pair(a: np.ndarray, b: np.ndarray) -> dict[str, Any]:
     'only_second': only_second,
     'p_value': uncertainty.mcnemar_p_value(only_first, only_second),
   }
-
-
-def _write(path: pathlib.Path, array: np.ndarray) -> None:
-  storage.write_array(path, array.astype(np.int16))
-
-
-def _read(path: pathlib.Path) -> np.ndarray:
-  try:
-    return np.load(path, allow_pickle=False)
-  except (OSError, ValueError, EOFError) as error:
-    raise storage.StorageError(f'{path}: could not be read: {error}') from error

@@ -10,6 +10,7 @@ import dataclasses
 import errno
 import fcntl
 import hashlib
+import io
 import json
 import math
 import os
@@ -19,6 +20,8 @@ import secrets
 import types
 import typing
 from typing import IO, Any
+import zipfile
+import zlib
 
 import numpy as np
 
@@ -26,6 +29,7 @@ from shallow_jax.runtime import errors
 
 SEAL = 'sha256'  # the key of a sealed JSON file that holds the hash of all its others
 
+_KEY = 'fitted_to'  # among kept arrays: what they belong to
 _PARTIAL = re.compile(r'\..*\.[0-9a-f]{16}\.partial')
 _LONGEST_SHOWN = 80  # characters of a value in a message; a sha256 in quotes has 66
 _ABSENT = object()
@@ -52,6 +56,44 @@ def write_array(path: str | os.PathLike[str], array: np.ndarray) -> None:
     StorageError: as `write_bytes` does.
   """
   _replace(path, lambda file: np.save(file, array, allow_pickle=False), array.nbytes)
+
+
+def read_array(path: str | os.PathLike[str], sha256: str | None = None) -> np.ndarray:
+  """Return the array in the .npy file at `path`.
+
+  Raises:
+    StorageError: the file can't be read, is damaged or (where one is given) has another hash.
+  """
+  if sha256 is not None and sha256_file(path) != sha256:
+    raise StorageError(f'{path}: changed since it was written: it has another sha256')
+  try:
+    return np.load(path, allow_pickle=False)
+  except (OSError, ValueError, EOFError) as error:
+    raise StorageError(f'{path}: could not be read: {error}') from error
+
+
+def keep_arrays(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray], key: str) -> None:
+  """Replace the .npz file at `path` by arrays and what they belong to, for `kept_arrays`."""
+  file = io.BytesIO()
+  np.savez(file, allow_pickle=False, **arrays, **{_KEY: np.array(key)})
+  write_bytes(path, file.getvalue())
+
+
+def kept_arrays(path: str | os.PathLike[str], key: str) -> dict[str, np.ndarray] | None:
+  """Return the arrays that were kept at `path`; None if there are none, or those of another key.
+
+  Raises:
+    StorageError: the file is damaged; an .npz holds a checksum of each array.
+  """
+  if not os.path.exists(path):
+    return None
+  try:
+    # read whole: np.load leaves a damaged file open
+    with np.load(io.BytesIO(_read_bytes(path)), allow_pickle=False) as file:
+      found = {name: file[name] for name in file}
+  except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    raise StorageError(f'{path}: damaged ({error})') from error
+  return found if str(found.pop(_KEY, '')) == key else None
 
 
 def _replace(path: str | os.PathLike[str], write: Callable[[IO[bytes]], object], size: int) -> None:

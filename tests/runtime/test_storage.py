@@ -80,13 +80,49 @@ def test_a_full_disk(tmp_path):
 
 def test_an_array_that_the_disk_has_no_room_for(tmp_path):
   storage.write_array(tmp_path / 'a.npy', np.arange(3))
-  code = 'import sys, numpy as np; from shallow_jax import storage\n'
+  code = 'import sys, numpy as np; from shallow_jax.runtime import storage\n'
   code += 'storage.write_array(sys.argv[1], np.zeros(100_000))'
   done = run_python(code, str(tmp_path / 'a.npy'), shell_limit='100')
   assert f'{tmp_path / "a.npy"}: 800,000 bytes could not be written: ' in done.stderr
   assert not done.stderr.strip().endswith('None')
   np.testing.assert_array_equal(np.load(tmp_path / 'a.npy'), np.arange(3))
   assert [path.name for path in tmp_path.iterdir()] == ['a.npy']
+
+
+def test_arrays_are_kept_for_what_they_belong_to(tmp_path):
+  arrays = {'mean': np.arange(3.0, dtype=np.float32), 'zca': np.eye(2)}
+  path = tmp_path / 'kept.npz'
+  assert storage.kept_arrays(path, 'a') is None
+  storage.keep_arrays(path, arrays, 'a')
+  assert storage.kept_arrays(path, 'b') is None
+  found = storage.kept_arrays(path, 'a')
+  assert set(found) == set(arrays)
+  for name, array in arrays.items():
+    np.testing.assert_array_equal(found[name], array, strict=True)
+
+
+def test_kept_arrays_notice_a_changed_byte(tmp_path):
+  path = tmp_path / 'kept.npz'
+  storage.keep_arrays(path, {'a': np.full(9, 7, np.uint8)}, 'key')
+  data = path.read_bytes()
+  place = data.index(bytes([7] * 9)) + 4
+  path.write_bytes(data[:place] + b'!' + data[place + 1 :])
+  with pytest.raises(storage.StorageError, match=r'kept\.npz: damaged'):
+    storage.kept_arrays(path, 'key')
+
+
+def test_an_array_is_read_only_where_it_is_the_one_that_was_written(tmp_path):
+  path = tmp_path / 'a.npy'
+  storage.write_array(path, np.arange(3))
+  sha256 = storage.sha256_file(path)
+  np.testing.assert_array_equal(storage.read_array(path, sha256), np.arange(3))
+  storage.write_array(path, np.arange(4))
+  np.testing.assert_array_equal(storage.read_array(path), np.arange(4))
+  with pytest.raises(storage.StorageError, match=r'a\.npy: changed since it was written'):
+    storage.read_array(path, sha256)
+  path.write_bytes(path.read_bytes()[:-1])
+  with pytest.raises(storage.StorageError, match=r'a\.npy: could not be read'):
+    storage.read_array(path)
 
 
 def test_what_a_killed_writer_leaves_is_removed(tmp_path):

@@ -54,11 +54,8 @@ def is_finished(experiment: experiment_lib.Experiment, network: str) -> bool:
 
 def evaluate(experiment: experiment_lib.Experiment, network: str) -> dict[str, Any]:
   """Evaluates all seeds of a network, or an ensemble as a whole, and writes its `result.json`."""
-  entry, dataset, members = (
-    experiment.networks[network],
-    experiment.dataset,
-    experiment.members(network),
-  )
+  entry, dataset = experiment.networks[network], experiment.dataset
+  members = experiment.members(network)
   is_ensemble = bool(entry['ensemble'])
   runs = {0: members} if is_ensemble else {member[1]: [member] for member in members}
   # Seeds that learn from one teacher are compared with the same logits.

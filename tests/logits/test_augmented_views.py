@@ -16,6 +16,7 @@ from shallow_jax.logits import store as logit_store
 from shallow_jax.pipeline import graph
 from shallow_jax.pipeline import run as run_lib
 from shallow_jax.pipeline import trained
+from shallow_jax.pipeline import trainings
 from shallow_jax.settings import defaults
 from shallow_jax.training import feed as feed_lib
 from shallow_jax.training import problem as problem_lib
@@ -96,8 +97,8 @@ def caught(monkeypatch):
 
   def caught(experiment, network):
     with monkeypatch.context() as patch, pytest.raises(Fitted) as raised:
-      patch.setattr(run_lib.train, 'fit', fit)
-      run_lib.train_network(experiment, network)
+      patch.setattr(trainings.train, 'fit', fit)
+      trainings.train_network(experiment, network)
     return raised.value.args[0]
 
   return caught

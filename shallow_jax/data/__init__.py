@@ -24,9 +24,8 @@ LOADERS = {
 def load(config: Mapping[str, Any], constants: pathlib.Path | None = None) -> dataset.Dataset:
   """Load the data set that a complete config.data describes (shallow_jax/settings/keys.py).
 
-  Args:
-    config: complete.
-    constants: a file of `preprocessing.save`, taken instead of fitting where it is of this data.
+  `constants` is a file of `preprocessing.save`, taken instead of fitting where it is of this data.
+
   Raises:
     DataError: an unknown name, or data that is missing or wrong; one line that says what to do.
   """

@@ -22,7 +22,10 @@ def load(config: Mapping[str, Any], constants: pathlib.Path | None = None) -> da
     'test': config['num_test'],
   }
   source = 'load_digits of scikit-learn'
-  splits = dataset.carve(_read(), counts, seed=config['split_seed'], source=source)
+  pixels, labels = datasets.load_digits(return_X_y=True)
+  images = np.reshape(pixels, (-1, 8, 8, 1)).astype(np.uint8)
+  digits = dataset.make_split(images, np.asarray(labels))
+  splits = dataset.carve(digits, counts, seed=config['split_seed'], source=source)
   return dataset.Dataset(
     name='digits',
     class_names=tuple('0123456789'),
@@ -34,8 +37,3 @@ def load(config: Mapping[str, Any], constants: pathlib.Path | None = None) -> da
     notes={'source': source, 'pool': 'digits whose labels were thrown away'},
     view_fingerprint={},
   )
-
-
-def _read() -> dataset.Split:
-  pixels, labels = datasets.load_digits(return_X_y=True)
-  return dataset.make_split(np.reshape(pixels, (-1, 8, 8, 1)).astype(np.uint8), np.asarray(labels))

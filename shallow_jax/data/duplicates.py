@@ -44,10 +44,7 @@ def are_photographs(images: np.ndarray) -> bool:
 def near_duplicates(pool: np.ndarray, held_out: np.ndarray, correlation: float) -> np.ndarray:
   """Returns which images of a pool show what a held-out one does: bool [images].
 
-  Args:
-    pool: uint8 [images, height, width, 3].
-    held_out: uint8 [others, height, width, 3].
-    correlation: of a pair's edges, from which on it counts.
+  Both are uint8 [images, height, width, 3]; a pair counts from this correlation of its edges on.
   """
   whitening = _whitening(held_out)
   grids = _whitened(pool, whitening)
@@ -63,11 +60,8 @@ def edge_correlation(images: np.ndarray, others: np.ndarray) -> np.ndarray:
   """Returns the correlation of the edges of pairs, at the best of 25 shifts: float64 [pairs].
 
   With the Sobel gradients g of the brightness along x and y, and e = sign(g) |g|^½, it is
-  Σ e e' / (Σ e² Σ e'²)^½ over the two images' overlap; 0 where one of them has no edge.
-
-  Args:
-    images: uint8 [pairs, height, width, channels].
-    others: of the same shape.
+  Σ e e' / (Σ e² Σ e'²)^½ over the two images' overlap; 0 where one of them has no edge. Both are
+  uint8 [pairs, height, width, channels].
   """
   edges, other_edges = _edges(images), _edges(others)
   shifts = range(-_MAX_SHIFT, _MAX_SHIFT + 1)

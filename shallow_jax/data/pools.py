@@ -19,12 +19,7 @@ _FORMATS = ('PNG', 'JPEG', 'WEBP', 'BMP', 'PPM', 'TIFF')  # for some others Pill
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Pool:
-  """Unlabelled images.
-
-  Attributes:
-    title: how a report calls them.
-    images: uint8 [images, height, width, 3].
-  """
+  """Unlabelled images uint8 [images, height, width, 3], and how a report calls them."""
 
   title: str
   images: np.ndarray
@@ -91,7 +86,9 @@ def _read_array(path: pathlib.Path, shape: tuple[int, int, int]) -> np.ndarray:
   if not path.is_file() or path.suffix not in ('.npy', '.npz'):
     raise dataset.DataError(f'data.pool_dir: {path} is no .npy or .npz file, expected one')
   try:
-    images = _load_npy(path) if path.suffix == '.npy' else _load_npz(path)
+    # an .npy stays on disk until it is used
+    is_npy = path.suffix == '.npy'
+    images = np.lib.format.open_memmap(path, mode='r') if is_npy else _load_npz(path)
   except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
     raise dataset.DataError(
       f'{path} is damaged or holds something else ({error}), expected one array as NumPy saves it'
@@ -102,10 +99,6 @@ def _read_array(path: pathlib.Path, shape: tuple[int, int, int]) -> np.ndarray:
       f'expected uint8 [images, {", ".join(map(str, shape))}]'
     )
   return images
-
-
-def _load_npy(path: pathlib.Path) -> np.ndarray:
-  return np.lib.format.open_memmap(path, mode='r')  # on disk until it is used
 
 
 def _load_npz(path: pathlib.Path) -> np.ndarray:

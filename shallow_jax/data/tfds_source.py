@@ -81,13 +81,10 @@ def prepare(
   class_names: Sequence[str],
   data_dir: pathlib.Path,
 ) -> None:
-  """Write what `read` reads, with TFDS's own builder and without TensorFlow.
+  """Write what `read` reads, as a folder in `data_dir`, with TFDS's builder, without TensorFlow.
 
-  Args:
-    name: of a TFDS image data set.
-    splits: by name: 'image' uint8 [examples, height, width, channels] and each label [examples].
-    class_names: of the feature 'label'.
-    data_dir: the data set becomes a folder in it.
+  A split has 'image' uint8 [examples, height, width, channels] and each label [examples];
+  `class_names` are those of the feature 'label'.
   """
   import tensorflow_datasets as tfds  # here: as above
 

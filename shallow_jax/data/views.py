@@ -117,13 +117,9 @@ def build(config: Mapping[str, Any], image_shape: tuple[int, int, int]) -> Augme
 def augment(settings: Augmentation, raw: Mapping[str, jax.Array], views: jax.Array) -> jax.Array:
   """Make views of images: a pure function of each image's id, its view and the settings' seed.
 
-  Args:
-    settings: what is done.
-    raw: a batch: 'input' [batch, height, width, channels] of 0 to 255 and 'id' uint32 [batch, 2];
-      views are mixed where it has 'partner_input' and 'partner_id' of `dataset.take_views`.
-    views: int32 [batch]; view 0 is the image itself.
-  Returns:
-    The views, of the images' shape: of their dtype where pixels are only moved, else float32.
+  A raw batch has 'input' [batch, height, width, channels] of 0 to 255 and 'id' uint32 [batch, 2];
+  views are mixed where it has 'partner_input' and 'partner_id' of `dataset.take_views`. View 0 is
+  the image itself. Views have the images' dtype where pixels are only moved, else float32.
   """
   pixels, shares = _view(settings, raw['input'], raw['id'], views)
   if 'partner_input' not in raw:

@@ -1,7 +1,7 @@
 """What a logit store says of itself: its plan, its manifest and, until then, its sidecars.
 
 Spec and Shard are the plan, known before the first logit; a Record is what was noted of a shard
-when it was written, a Manifest all of them. logit_store writes them, and the logits.
+when it was written, a Manifest all of them. store.py writes them, and the logits.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -77,15 +77,9 @@ def to_store(
 ) -> None:
   """Stores the mean of the members' logits (section 2.3) for every view of a set.
 
-  Only shards that are not there yet are computed; several processes share them.
-
-  Args:
-    members: whose logits are averaged.
-    dataset: for the preprocessing.
-    split: the set, with partners where its views are mixed.
-    stores: folder and spec of the mean's store, then of each member's where they are kept.
-    batch_size: examples that are computed at once.
-    on_shard: called after each shard; may raise to stop there.
+  Only shards that are not there yet are computed; several processes share them. `split` has
+  partners where its views are mixed; `stores` are folder and spec of the mean's store, then of each
+  member's where they are kept; `on_shard` is called after each shard and may raise to stop there.
   """
   due = {}
   for folder, spec in stores:

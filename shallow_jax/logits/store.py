@@ -158,11 +158,8 @@ def finish(
 
   Call it whenever missing_shards is empty: it changes nothing on a finished store.
 
-  Args:
-    folder: of the store.
-    spec: what it was written under.
-    labels: [examples] integers, -1 where unknown; the teacher's accuracy on them goes into the
-      manifest, for check_rows_belong.
+  `labels` are [examples] integers, -1 where unknown; the teacher's accuracy on them goes into the
+  manifest, for check_rows_belong.
 
   Raises:
     logit_manifest.LogitStoreError: shards are missing (which ones), or the folder holds another
@@ -233,10 +230,7 @@ def verify(
 ) -> logit_manifest.Manifest:
   """Return the manifest after every file was found to be the one that was written.
 
-  Args:
-    folder: of the store.
-    expect: what the store is to be; None: whatever it is.
-    share: (i, n): this is reader i of n that verify the store together, each an n-th of its files.
+  `share` (i, n): this is reader i of n that verify the store together, each an n-th of its files.
 
   Raises:
     logit_manifest.LogitStoreError: naming the first damaged file, or the manifest's wrong field; or
@@ -332,13 +326,8 @@ def check_rows_belong(
   Their accuracy lies within 4 binomial standard errors of the manifest's `accuracy`; the rate in
   the standard error is (correct + 1) / (labelled + 2), so that it isn't 0 for a perfect teacher.
 
-  Args:
-    logits: of a store.
-    labels: [examples] integers, -1 where unknown.
-    accuracy: the manifest's.
-
-  Returns:
-    False where nothing could be checked: no label is known, here or when the store was written.
+  Labels are [examples] integers, -1 where unknown. False where nothing could be checked: no label
+  is known, here or when the store was written.
 
   Raises:
     logit_manifest.LogitStoreError: with both accuracies.

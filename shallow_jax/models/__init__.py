@@ -41,7 +41,11 @@ def arguments(name: str) -> dict[str, Any]:
 
 def build(model: Mapping[str, Any], num_classes: int) -> nn.Module:
   """Builds the module of a config's `model`: its name and the constructor's arguments."""
-  options = {key: _hashable(value) for key, value in model.items() if key != 'name'}
+  options = {
+    key: tuple(value) if isinstance(value, list) else value  # hashable
+    for key, value in model.items()
+    if key != 'name'
+  }
   return MODELS[model['name']](num_classes=num_classes, **options)
 
 
@@ -52,10 +56,6 @@ def hidden_axes(module: nn.Module) -> tuple[tuple[str, int], ...]:
   biases, and the output's matrix. Empty for the other nets.
   """
   return layers.HIDDEN_AXES if isinstance(module, (dense.Shallow, conv.ShallowConv)) else ()
-
-
-def _hashable(value: Any) -> Any:
-  return tuple(value) if isinstance(value, list) else value
 
 
 def init(

@@ -28,11 +28,6 @@ class Conv(nn.Module):
   On CPU the kernel's gradient is computed as matrix products over a few images at once, in about
   half of XLA's time (launch/benchmark.py); elsewhere it is XLA's.
 
-  Attributes:
-    features: number of maps.
-    kernel_size: height and width of the kernel.
-    use_bias: whether each map has a bias.
-
   Parameters: kernel [kernel_size, kernel_size, channels, features], normal with He's variance (He
   et al. 2015), and bias [features], zero.
   """
@@ -95,15 +90,8 @@ def _kernel_gradient_by_blocks(x: jax.Array, gradient: jax.Array, size: int) -> 
 
   Of each block, the pixels under a row of the kernel, times the gradient, is one matrix product.
   A block takes every (batch / block)-th image, so that devices which divide the batch each have
-  some of it.
-
-  Args:
-    x: [batch, height, width, channels].
-    gradient: of the outputs, [batch, height, width, features].
-    size: height and width of the kernel.
-
-  Returns:
-    float32 [size, size, channels, features].
+  some of it. Takes x [batch, height, width, channels] and the outputs' gradient [batch, height,
+  width, features]; returns float32 [size, size, channels, features].
   """
   batch, height, width, channels = x.shape
   features = gradient.shape[-1]
@@ -195,12 +183,8 @@ add_bias.defvjp(_add_bias_forward, _add_bias_backward)
 def merge_bottleneck(params: Params, batch_stats: Params | None = None) -> dict[str, Any]:
   """Replaces every LowRankDense in a tree of params by the equal dense layer, kernel V U.
 
-  Args:
-    params: of a net with a bottleneck.
-    batch_stats: of the same net; they merge into kernel and bias where the bottleneck has them.
-
-  Returns:
-    The params of the same net with `bottleneck=0`, whose outputs in evaluation mode are the same.
+  A bottleneck's batch_stats merge into kernel and bias. Returned are the params of the same net
+  with `bottleneck=0`, whose outputs in evaluation mode are the same.
   """
   stats = batch_stats or {}
   if {'v', 'u', 'bias'} <= set(params):

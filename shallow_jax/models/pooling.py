@@ -108,14 +108,8 @@ _max_pool.defvjp(_max_pool_forward, _to_chosen)
 def sampled_pool(x: jax.Array, key: jax.Array) -> jax.Array:
   """Stochastic pooling in training: an activation a_i of a window is drawn with a_i / Σ a.
 
-  A window of zeros gives 0. The gradient goes to the position that was drawn.
-
-  Args:
-    x: [batch, height, width, channels], not negative, height and width at least 3.
-    key: of the draws.
-
-  Returns:
-    [batch, (height - 3) // 2 + 1, (width - 3) // 2 + 1, channels].
+  A window of zeros gives 0. The gradient goes to the position that was drawn. Takes and returns the
+  shapes of `max_pool`; x is not negative.
   """
   _check_images(x)
   rows, columns = (_windows(length) for length in x.shape[1:3])

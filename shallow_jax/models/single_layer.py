@@ -54,10 +54,6 @@ class TriangleFeatures(nn.Module):
   max(0, mean_j d_j - d_k) with d_k = ‖z - c_k‖: the `triangle` activation, 0 for about half of the
   centroids.
 
-  Attributes:
-    features: number of centroids.
-    patch_size: height and width of a patch.
-
   Parameters: whitening (a dense layer of D = patch_size² channels) and centroids [features, D].
   """
 
@@ -90,8 +86,7 @@ class TriangleFeatures(nn.Module):
 def patches(x: jax.Array, size: int) -> jax.Array:
   """All patches of images [batch, height, width, channels], by row, column and channel.
 
-  Returns:
-    [batch, height - size + 1, width - size + 1, size² channels].
+  [batch, height - size + 1, width - size + 1, size² channels].
   """
   rows, columns = (length - size + 1 for length in x.shape[1:3])
   shifted = [x[:, i : i + rows, j : j + columns] for i in range(size) for j in range(size)]

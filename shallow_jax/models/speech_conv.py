@@ -28,22 +28,13 @@ class SpeechCNN(nn.Module):
   The paper gives no sizes. The defaults take 12.6M weights and 12.3k hidden units, of which 2.0k
   are the pool's; Table 1 says ~13M and ~10k.
 
-  Attributes:
-    num_classes: number of HMM states.
-    features: maps of the convolution.
-    kernel_size: bands under a filter, no padding.
-    pool_size: bands under a pool.
-    pool_stride: bands from one pool to the next; what is left at the upper end is dropped.
-    hidden: widths of the dense ReLU layers.
-    dropout: share of their units that training sets to 0.
-    output_init_scale: of the output layer's initial weights.
   """
 
   num_classes: int
-  features: int = 128
-  kernel_size: int = 8
-  pool_size: int = 3
-  pool_stride: int = 2
+  features: int = 128  # maps of the convolution
+  kernel_size: int = 8  # bands under a filter, no padding
+  pool_size: int = 3  # bands under a pool
+  pool_stride: int = 2  # bands between pools; what is left at the upper end is dropped
   hidden: Sequence[int] = (2000, 2000, 2000)
   dropout: float = 0.0
   output_init_scale: float = 1.0
@@ -52,7 +43,12 @@ class SpeechCNN(nn.Module):
   def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
     """Returns the logits; ValueError for another input or fewer bands than a filter and pool."""
     bands, energies = _bands_and_energies(x)
-    self._check(bands.shape[1])
+    needed = self.kernel_size + self.pool_size - 1
+    if bands.shape[1] < needed:
+      raise ValueError(
+        f'{bands.shape[1]} bands are too few for a pool of {self.pool_size} over filters of '
+        f'{self.kernel_size}; expected at least {needed}'
+      )
     x = nn.relu(BandConv(self.features, self.kernel_size)(bands))
     x = layers.hidden_units(self, x)
     x = layers.hidden_units(self, max_pool_bands(x, self.pool_size, self.pool_stride))
@@ -69,14 +65,6 @@ class SpeechCNN(nn.Module):
   def depth(self) -> int:
     """The number of nonlinear layers on the longest path."""
     return 1 + len(self.hidden)
-
-  def _check(self, bands: int) -> None:
-    needed = self.kernel_size + self.pool_size - 1
-    if bands < needed:
-      raise ValueError(
-        f'{bands} bands are too few for a pool of {self.pool_size} over filters of '
-        f'{self.kernel_size}; expected at least {needed}'
-      )
 
 
 class BandConv(nn.Module):
@@ -107,15 +95,8 @@ class BandConv(nn.Module):
 def max_pool_bands(x: jax.Array, size: int, stride: int) -> jax.Array:
   """The maximum over windows of bands, without padding.
 
-  Written as a maximum of slices: XLA's own gradient of a pool is slow on CPU.
-
-  Args:
-    x: [batch, bands, maps], at least `size` bands.
-    size: bands in a window.
-    stride: bands from one window to the next.
-
-  Returns:
-    [batch, (bands - size) // stride + 1, maps].
+  Written as a maximum of slices: XLA's own gradient of a pool is slow on CPU. Takes [batch, bands,
+  maps], at least `size` bands, to [batch, (bands - size) // stride + 1, maps].
   """
   end = x.shape[1] - size + 1
   return functools.reduce(jnp.maximum, (x[:, i : i + end : stride] for i in range(size)))

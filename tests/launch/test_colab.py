@@ -18,7 +18,7 @@ import pytest
 from support import launch_scripts
 from support import shipped
 
-HERE = pathlib.Path(__file__).parent
+HERE = launch_scripts.ROOT / 'tests'
 PATH = launch_scripts.ROOT / 'launch' / 'colab.ipynb'
 NOTEBOOK = nbformat.read(PATH, as_version=4)
 CELLS = {cell['id']: cell for cell in NOTEBOOK.cells}

@@ -97,11 +97,7 @@ def caught(monkeypatch):
 
   def caught(experiment, network):
     with monkeypatch.context() as patch, pytest.raises(Fitted) as raised:
-<<<<<<< HEAD:tests/pipeline/test_stored_views.py
       patch.setattr(train, 'fit', fit)
-=======
-      patch.setattr(trainings.train, 'fit', fit)
->>>>>>> w-data:tests/logits/test_augmented_views.py
       trainings.train_network(experiment, network)
     return raised.value.args[0]
 

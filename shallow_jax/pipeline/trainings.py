@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from shallow_jax import models
 from shallow_jax.data import dataset as dataset_lib
 from shallow_jax.pipeline import experiment as experiment_lib
 from shallow_jax.pipeline import graph
@@ -31,12 +30,14 @@ def train_network(experiment: experiment_lib.Experiment, network: str) -> None:
   """Trains what is due of a network: the trials of its search, then its other seeds."""
   trial = _search(experiment, network)
   entry = experiment.networks[network]
+  seeds = range(entry['seeds'])
+  groups = [[seed] for seed in seeds]
   if entry['seeds_together'] and entry['fit'] is None:
-    first = 1 if trial else 0  # the best trial was trained by itself
-    _train_together(experiment, network, range(first, entry['seeds']), trial)
-  for seed in range(entry['seeds']):
-    folder = experiment.folder(network, seed)
-    _train_seed(experiment, network, seed, folder, trial)
+    alone = 1 if trial else 0  # the best trial was trained by itself
+    groups = [*groups[:alone], [*seeds[alone:]]]
+  for group in filter(None, groups):
+    folders = [experiment.folder(network, seed) for seed in group]
+    _train(experiment, network, group, folders, trial)
 
 
 def problem(
@@ -79,8 +80,8 @@ def problem(
 def layout(experiment: experiment_lib.Experiment, network: str, members: int = 1) -> feed.Layout:
   """Where so many of its seeds lie in one program; ParallelError for what can't be divided."""
   entry = experiment.networks[network]
-  module = models.build(entry['model'], len(experiment.dataset.class_names))
   settings, where = experiment.config['parallel'], f'config.networks.{network}'
+  module = experiment.module(network)
   return feed.lay_out(entry, module, settings, members=members, where=where)
 
 
@@ -94,7 +95,7 @@ def _search(experiment: experiment_lib.Experiment, network: str) -> dict[str, An
   if not processes.agree(path.exists()):
     folders = [folder / workdir_lib.trial(i) for i in range(len(candidates))]
     for trial, its_folder in zip(candidates, folders, strict=True):
-      _train_seed(experiment, network, 0, its_folder, trial)
+      _train(experiment, network, [0], [its_folder], trial)
     if processes.is_first():
       storage.write_json(path, _choose(entry, candidates, folders))
     processes.meet(f'the search of {network} is done')
@@ -128,55 +129,39 @@ def _rank(entry: Mapping[str, Any], trial: Mapping[str, Any]) -> tuple[float, ..
   return (int(trial['collapsed']), *selection.rank(entry, trial['validation']))
 
 
-def _train_seed(
+def _train(
   experiment: experiment_lib.Experiment,
   network: str,
-  seed: int,
-  folder: pathlib.Path,
-  trial: Mapping[str, Any],
-) -> None:
-  entry = graph.with_trial(experiment.networks[network], trial)
-  source = teacher.source_of(experiment, entry, seed)
-  if processes.agree(trained.read_trained(folder) is not None):
-    refuse_other_targets(folder, entry, source)
-    return
-  its_problem = problem(experiment, network, entry, seed, source)
-  settings = ''.join(f' {key.rpartition(".")[2]} {value}' for key, value in trial.items())
-  label = f'{network}/{folder.name}{settings}'
-  folder.mkdir(parents=True, exist_ok=True)
-  if entry['fit'] is None:
-    where = layout(experiment, network)
-    (outcome,) = train.fit([its_problem], [folder], label=label, stop=experiment.stop, layout=where)
-  else:
-    outcome = kmeans_svm.fit(its_problem, label=label, stop=experiment.stop)
-  trained.save_trained(folder, outcome, trial=trial, target_weights=source.weights)
-  _log.info('%s: %s', label, _described(outcome))
-
-
-def _train_together(
-  experiment: experiment_lib.Experiment,
-  network: str,
-  which: Sequence[int],
+  seeds: Sequence[int],
+  folders: Sequence[pathlib.Path],
   trial: Mapping[str, Any],
 ) -> None:
   """Trains seeds in one program, all of them again where one is missing."""
-  folders = [experiment.folder(network, seed) for seed in which]
-  if processes.agree(all(trained.read_trained(folder) for folder in folders)):
-    return
   entry = graph.with_trial(experiment.networks[network], trial)
-  sources = [teacher.source_of(experiment, entry, seed) for seed in which]
+  sources = [teacher.source_of(experiment, entry, seed) for seed in seeds]
+  if processes.agree(all(trained.read_trained(folder) for folder in folders)):
+    for folder, source in zip(folders, sources, strict=True):
+      refuse_other_targets(folder, entry, source)
+    return
   problems = [
     problem(experiment, network, entry, seed, source)
-    for seed, source in zip(which, sources, strict=True)
+    for seed, source in zip(seeds, sources, strict=True)
   ]
+  settings = ''.join(f' {key.rpartition(".")[2]} {value}' for key, value in trial.items())
+  names = [f'{network}/{folder.name}{settings}' for folder in folders]
+  label = names[0] if len(names) == 1 else network
   for folder in folders:
     folder.mkdir(parents=True, exist_ok=True)
-  where = layout(experiment, network, len(which))
-  outcomes = train.fit(problems, folders, label=network, stop=experiment.stop, layout=where)
+  if entry['fit'] is None:
+    where = layout(experiment, network, len(seeds))
+    outcomes = train.fit(problems, folders, label=label, stop=experiment.stop, layout=where)
+  else:
+    outcomes = [kmeans_svm.fit(problems[0], label=label, stop=experiment.stop)]
   # The first seed last: the checkpoints that all of them go on from are in its folder.
-  for folder, outcome, source in reversed([*zip(folders, outcomes, sources, strict=True)]):
-    trained.save_trained(folder, outcome, trial=trial, target_weights=source.weights)
-    _log.info('%s/%s: %s', network, folder.name, _described(outcome))
+  for i in reversed(range(len(seeds))):
+    weights = sources[i].weights
+    trained.save_trained(folders[i], outcomes[i], trial=trial, target_weights=weights)
+    _log.info('%s: %s', names[i], _described(outcomes[i]))
 
 
 def refuse_other_targets(

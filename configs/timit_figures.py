@@ -13,7 +13,6 @@ Variants, alone or together:
   :smoke   seconds
 """
 
-from collections.abc import Mapping, Sequence
 import dataclasses
 from typing import Any
 
@@ -21,6 +20,7 @@ import ml_collections
 
 import shallow_jax
 from shallow_jax.models import notation
+from shallow_jax.settings import speech_recipe
 from shallow_jax.training import optimizer
 
 VARIANTS = ('sample', 'smoke')
@@ -38,15 +38,7 @@ class Size:
   students: tuple[int, int]  # hidden units of Figure 3
   teachers: tuple[int, ...]  # units in each of three layers of Figure 3's weaker teachers
   cnn: str
-  cnn_seeds: int  # of each filter size
-  seeds: int
-  dropout: float
-  input_dropout: float
-  batch_size: int
-  epoch: int  # steps
-  epochs: int
-  steps_per_call: int
-  shard_rows: int
+  recipe: speech_recipe.Recipe
   note: str
 
 
@@ -62,15 +54,7 @@ FULL = Size(
   students=(8000, 160_000),
   teachers=(50, 100, 400),
   cnn='c-p-2k-2k-2k',
-  cnn_seeds=3,
-  seeds=3,
-  dropout=0.5,
-  input_dropout=0.2,
-  batch_size=512,
-  epoch=2200,  # TIMIT's 1,124,823 frames
-  epochs=15,
-  steps_per_call=10,
-  shard_rows=65_536,
+  recipe=speech_recipe.FULL,
   note='',
 )
 SAMPLE = Size(
@@ -82,15 +66,7 @@ SAMPLE = Size(
   students=(100, 1000),
   teachers=(10, 20, 50),
   cnn='32c-p-200-200-200',
-  cnn_seeds=1,
-  seeds=1,
-  dropout=0.3,
-  input_dropout=0.1,
-  batch_size=128,
-  epoch=225,  # about 28,800 frames
-  epochs=15,
-  steps_per_call=25,
-  shard_rows=8192,
+  recipe=speech_recipe.SAMPLE,
   note='12 speakers to train and nets of hundreds of units: the figures in small.',
 )
 SMOKE = dataclasses.replace(
@@ -103,11 +79,7 @@ SMOKE = dataclasses.replace(
   students=(50, 100),
   teachers=(10, 20),
   cnn='8c-p-50-50-50',
-  batch_size=32,
-  epoch=30,
-  epochs=2,
-  steps_per_call=10,
-  shard_rows=256,
+  recipe=speech_recipe.SMOKE,
   note='Seconds of training: figures without a meaning.',
 )
 
@@ -133,12 +105,12 @@ def get_config(variant: str = '') -> ml_collections.ConfigDict:
     splits=ROTATIONS if on_sample and size is not SMOKE else (),
     data=dict(name='timit_sample' if on_sample else 'timit'),
     networks=networks(size),
-    logits=dict(shard_rows=size.shard_rows),
+    logits=dict(shard_rows=size.recipe.shard_rows),
     report=dict(
       headline=f'mimic_{max(size.mimic)}', teacher='ecnn', note=size.note, sweeps=sweeps(size)
     ),
   )
-  return smoke(config) if 'smoke' in chosen else config
+  return speech_recipe.smoke(config) if 'smoke' in chosen else config
 
 
 def networks(size: Size) -> dict[str, dict]:
@@ -197,11 +169,11 @@ def by_width(size: Size) -> dict[str, dict]:
   base, *others = KERNEL_SIZES
   members = {'cnn': cnn(size, 'CNN', base)}
   members |= {f'cnn_{bands}': cnn(size, f'CNN, filters of {bands}', bands) for bands in others}
-  label = f'ensemble of {len(members) * size.cnn_seeds} CNNs'
+  label = f'ensemble of {len(members) * size.recipe.cnn_seeds} CNNs'
   return {
     **members,
     'ecnn': dict(ensemble=tuple(members), label=label),
-    **{f'snn_{units}': snn(size, units, **dropouts(size)) for units in size.snn},
+    **{f'snn_{units}': snn(size, units, **size.recipe.dropouts) for units in size.snn},
     **{f'dnn_{units}': dnn(size, units) for units in size.dnn},
     **{f'mimic_{units}': mimic(size, units, 'ecnn', label=MIMIC) for units in size.mimic},
   }
@@ -212,7 +184,7 @@ def curves(size: Size) -> dict[str, dict]:
   units, rank = size.curves, size.rank
   found = dict(
     long_snn=(snn(size, units), optimizer.LABELS_ON_SPEECH),
-    long_snn_dropout=(snn(size, units, **dropouts(size)), optimizer.LABELS_ON_SPEECH),
+    long_snn_dropout=(snn(size, units, **size.recipe.dropouts), optimizer.LABELS_ON_SPEECH),
     long_control=(snn(size, units, bottleneck=rank), optimizer.LABELS_ON_SPEECH),
     long_mimic=(mimic(size, units, 'ecnn', label=MIMIC), optimizer.L2_ON_SPEECH),
   )
@@ -234,27 +206,31 @@ def teachers(size: Size) -> tuple[str, ...]:
 
 
 def cnn(size: Size, label: str, kernel_size: int) -> dict:
-  model = notation.parse(size.cnn) | dict(kernel_size=kernel_size, dropout=size.dropout)
-  return trained(size, label, model, optimizer.DEEP_ON_SPEECH) | dict(seeds=size.cnn_seeds)
+  model = notation.parse(size.cnn) | dict(kernel_size=kernel_size, dropout=size.recipe.dropout)
+  return size.recipe.trained(label, model, optimizer.DEEP_ON_SPEECH) | dict(
+    seeds=size.recipe.cnn_seeds
+  )
 
 
 def dnn(size: Size, units: int) -> dict:
-  model = dict(name='dnn', hidden=(units,) * 3, **dropouts(size))
-  return trained(size, f'DNN-{notation.width_name(units)}', model, optimizer.DEEP_ON_SPEECH)
+  model = dict(name='dnn', hidden=(units,) * 3, **size.recipe.dropouts)
+  return size.recipe.trained(f'DNN-{notation.width_name(units)}', model, optimizer.DEEP_ON_SPEECH)
 
 
 def snn(size: Size, units: int, **model: Any) -> dict:
   model = dict(name='shallow', hidden=units, **model)
   with_dropout = ', dropout' if model.get('dropout') else ''
   name = notation.wide_name(units, model.get('bottleneck', 0))
-  return trained(size, f'SNN-{name}{with_dropout}', model, optimizer.LABELS_ON_SPEECH.of(model))
+  return size.recipe.trained(
+    f'SNN-{name}{with_dropout}', model, optimizer.LABELS_ON_SPEECH.of(model)
+  )
 
 
 def mimic(size: Size, units: int, teacher: str, *, label: str) -> dict:
   """No dropout, no other regularisation, as in the paper."""
   model = dict(name='shallow', hidden=units, bottleneck=size.rank)
   label = f'{label}-{notation.width_name(units)}'
-  entry = trained(size, label, model, optimizer.L2_ON_SPEECH.of(model))
+  entry = size.recipe.trained(label, model, optimizer.L2_ON_SPEECH.of(model))
   return entry | dict(targets=teacher, loss=dict(name='logit_l2'))
 
 
@@ -264,38 +240,6 @@ def constant(size: Size, entry: dict, rates: optimizer.ShallowRates) -> dict:
   return entry | dict(
     optimizer=entry['optimizer'] | dict(schedule='constant', learning_rate=rate),
     search={},
-    num_steps=CURVE_EPOCHS * size.epoch,
+    num_steps=CURVE_EPOCHS * size.recipe.epoch,
     select='last',
   )
-
-
-def trained(size: Size, label: str, model: Mapping[str, Any], rates: Sequence[float]) -> dict:
-  return dict(
-    label=label,
-    model=dict(model),
-    seeds=size.seeds,
-    search=dict(optimizer=dict(learning_rate=tuple(rates))),
-    optimizer=dict(warmup_steps=size.epoch),
-    batch_size=size.batch_size,
-    num_steps=size.epochs * size.epoch,
-    steps_per_call=size.steps_per_call,
-    evaluate_every_steps=size.epoch,
-    checkpoint_every_steps=size.epoch,
-  )
-
-
-def dropouts(size: Size) -> dict[str, float]:
-  return dict(dropout=size.dropout, input_dropout=size.input_dropout)
-
-
-def smoke(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
-  """A few steps on a few utterances, one learning rate."""
-  config.data.max_utterances = 8
-  config.logits.batch_size = 64
-  config.evaluation.decoding.update(acoustic=(0.3, 1.0), lm=(1.0,), insertion=(0.0,))
-  for entry in config.networks.values():
-    entry.num_steps = min(entry.num_steps, 60)
-    if entry.search:
-      entry.optimizer.learning_rate = entry.search.optimizer.learning_rate[0]
-      entry.search = ml_collections.ConfigDict()
-  return config

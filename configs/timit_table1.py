@@ -25,12 +25,12 @@ Variants, alone or together:
 
 from collections.abc import Mapping, Sequence
 import dataclasses
-from typing import Any
 
 import ml_collections
 
 import shallow_jax
 from shallow_jax.models import notation
+from shallow_jax.settings import speech_recipe
 from shallow_jax.training import optimizer
 
 VARIANTS = ('sample', 'arctic', 'librispeech', 'smoke')
@@ -41,16 +41,8 @@ class Size:
   """How large the rows are: the paper's architectures, and what is ours."""
 
   architectures: Mapping[str, str]
-  cnn_seeds: int  # of each filter size
-  seeds: int
   control_seeds: int  # of the 8k mimic and of what it is compared with
-  dropout: float
-  input_dropout: float
-  batch_size: int
-  epoch: int  # steps
-  epochs: int
-  steps_per_call: int
-  shard_rows: int
+  recipe: speech_recipe.Recipe
   note: str
 
 
@@ -64,16 +56,8 @@ FULL = Size(
     mimic_8k='250L-8k',
     mimic_400k='250L-400k',
   ),
-  cnn_seeds=3,
-  seeds=3,
   control_seeds=3,
-  dropout=0.5,
-  input_dropout=0.2,
-  batch_size=512,
-  epoch=2200,  # TIMIT's 1,124,823 frames
-  epochs=15,
-  steps_per_call=10,
-  shard_rows=65_536,
+  recipe=speech_recipe.FULL,
   note='',
 )
 SAMPLE = Size(
@@ -86,16 +70,8 @@ SAMPLE = Size(
     mimic_8k='32L-500',
     mimic_400k='32L-4k',
   ),
-  cnn_seeds=1,
-  seeds=1,
   control_seeds=2,
-  dropout=0.3,
-  input_dropout=0.1,
-  batch_size=128,
-  epoch=225,  # about 28,800 frames
-  epochs=15,
-  steps_per_call=25,
-  shard_rows=8192,
+  recipe=speech_recipe.SAMPLE,
   note='12 speakers to train and nets of hundreds of units: not Table 1, but its rows in small.',
 )
 SMOKE = dataclasses.replace(
@@ -110,11 +86,7 @@ SMOKE = dataclasses.replace(
     mimic_400k='16L-400',
   ),
   control_seeds=1,
-  batch_size=32,
-  epoch=30,
-  epochs=2,
-  steps_per_call=10,
-  shard_rows=256,
+  recipe=speech_recipe.SMOKE,
   note='Seconds of training: figures without a meaning.',
 )
 
@@ -157,7 +129,7 @@ def get_config(variant: str = '') -> ml_collections.ConfigDict:
     splits=ROTATIONS if 'sample' in chosen and 'smoke' not in chosen else (),
     data=data,
     networks=networks,
-    logits=dict(shard_rows=size.shard_rows),
+    logits=dict(shard_rows=size.recipe.shard_rows),
     report=dict(
       attribution=('control', 'control_l2', 'mimic_8k', 'ecnn'),
       headline='mimic_8k',
@@ -165,7 +137,7 @@ def get_config(variant: str = '') -> ml_collections.ConfigDict:
       note=size.note,
     ),
   )
-  return smoke(config) if 'smoke' in chosen else config
+  return speech_recipe.smoke(config) if 'smoke' in chosen else config
 
 
 def size_of(chosen: Sequence[str]) -> Size:
@@ -181,14 +153,15 @@ def rows(size: Size) -> dict[str, dict]:
   base, *others = KERNEL_SIZES
   members = {f'cnn_{bands}': cnn(size, f'CNN, filters of {bands}', bands) for bands in others}
   return dict(
-    snn_8k=shallow(size, 'snn_8k', **dropouts(size)),
-    snn_50k=shallow(size, 'snn_50k', **dropouts(size)),
-    snn_400k=shallow(size, 'snn_400k', **dropouts(size)),
+    snn_8k=shallow(size, 'snn_8k', **size.recipe.dropouts),
+    snn_50k=shallow(size, 'snn_50k', **size.recipe.dropouts),
+    snn_400k=shallow(size, 'snn_400k', **size.recipe.dropouts),
     dnn=dnn(size, 'DNN'),
     cnn=cnn(size, 'CNN', base),
     **members,
     ecnn=dict(
-      ensemble=('cnn', *members), label=f'ensemble of {len(KERNEL_SIZES) * size.cnn_seeds} CNNs'
+      ensemble=('cnn', *members),
+      label=f'ensemble of {len(KERNEL_SIZES) * size.recipe.cnn_seeds} CNNs',
     ),
     mimic_8k=mimic(size, 'mimic_8k'),
     mimic_400k=mimic(size, 'mimic_400k'),
@@ -199,7 +172,7 @@ def controls(size: Size) -> dict[str, dict]:
   """What the mimic is fairly compared with: its own net, one thing changed at a time."""
   return dict(
     control=control(size, 'labels'),
-    control_dropout=control(size, 'labels, dropout', **dropouts(size)),
+    control_dropout=control(size, 'labels, dropout', **size.recipe.dropouts),
     control_smooth=control(size, 'labels, smoothing')
     | dict(loss=dict(name='cross_entropy', label_smoothing=0.1)),
     control_l2=with_l2(control(size, 'labels, L2'), 'label_l2'),
@@ -210,22 +183,26 @@ def controls(size: Size) -> dict[str, dict]:
 
 
 def dnn(size: Size, label: str) -> dict:
-  model = notation.parse(size.architectures['dnn']) | dropouts(size)
-  return trained(size, label, model, optimizer.DEEP_ON_SPEECH)
+  model = notation.parse(size.architectures['dnn']) | size.recipe.dropouts
+  return size.recipe.trained(label, model, optimizer.DEEP_ON_SPEECH)
 
 
 def cnn(size: Size, label: str, kernel_size: int) -> dict:
   model = notation.parse(size.architectures['cnn'])
-  model |= dict(kernel_size=kernel_size, dropout=size.dropout)
-  return trained(size, label, model, optimizer.DEEP_ON_SPEECH) | dict(seeds=size.cnn_seeds)
+  model |= dict(kernel_size=kernel_size, dropout=size.recipe.dropout)
+  return size.recipe.trained(label, model, optimizer.DEEP_ON_SPEECH) | dict(
+    seeds=size.recipe.cnn_seeds
+  )
 
 
 def shallow(size: Size, name: str, **model: float) -> dict:
   """A wide net on labels."""
   architecture = size.architectures[name]
   model = notation.parse(architecture) | model
-  entry = trained(size, f'SNN-{width(architecture)}', model, optimizer.LABELS_ON_SPEECH.of(model))
-  return entry | dict(seeds=size.control_seeds if name == 'mimic_8k' else size.seeds)
+  entry = size.recipe.trained(
+    f'SNN-{width(architecture)}', model, optimizer.LABELS_ON_SPEECH.of(model)
+  )
+  return entry | dict(seeds=size.control_seeds if name == 'mimic_8k' else size.recipe.seeds)
 
 
 def mimic(size: Size, name: str) -> dict:
@@ -244,25 +221,6 @@ def with_l2(entry: dict, loss: str) -> dict:
   )
 
 
-def trained(size: Size, label: str, model: Mapping[str, Any], rates: Sequence[float]) -> dict:
-  return dict(
-    label=label,
-    model=dict(model),
-    seeds=size.seeds,
-    search=search(rates),
-    optimizer=dict(warmup_steps=size.epoch),
-    batch_size=size.batch_size,
-    num_steps=size.epochs * size.epoch,
-    steps_per_call=size.steps_per_call,
-    evaluate_every_steps=size.epoch,
-    checkpoint_every_steps=size.epoch,
-  )
-
-
-def dropouts(size: Size) -> dict[str, float]:
-  return dict(dropout=size.dropout, input_dropout=size.input_dropout)
-
-
 def search(rates: Sequence[float]) -> dict:
   return dict(optimizer=dict(learning_rate=tuple(rates)))
 
@@ -276,15 +234,3 @@ def paper(name: str) -> dict:
   """What Table 1 states of a row."""
   error, parameters, hidden_units = PAPER[name]
   return dict(value=error, source='Table 1', parameters=parameters, hidden_units=hidden_units)
-
-
-def smoke(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
-  """A few steps on a few utterances, one learning rate."""
-  config.data.max_utterances = 8
-  config.logits.batch_size = 64
-  config.evaluation.decoding.update(acoustic=(0.3, 1.0), lm=(1.0,), insertion=(0.0,))
-  for entry in config.networks.values():
-    if entry.search:
-      entry.optimizer.learning_rate = entry.search.optimizer.learning_rate[0]
-      entry.search = ml_collections.ConfigDict()
-  return config

@@ -24,10 +24,9 @@ def save(
 ) -> None:
   """Writes a network's predictions [examples] a seed, None for a diverged one, and the labels."""
   empty = np.full(len(labels), DIVERGED)
-  _write(workdir / 'data' / 'test_labels.npy', labels)
-  _write(
-    workdir / network / 'predictions.npy', np.stack([empty if row is None else row for row in rows])
-  )
+  predicted = np.stack([empty if row is None else row for row in rows])
+  storage.write_array(workdir / 'data' / 'test_labels.npy', labels.astype(np.int16))
+  storage.write_array(workdir / network / 'predictions.npy', predicted.astype(np.int16))
 
 
 def wrong(
@@ -35,10 +34,7 @@ def wrong(
 ) -> list[np.ndarray | None] | None:
   """Whether each test example is wrong, bool [examples] a seed; None where no file tells.
 
-  Args:
-    workdir: of the run.
-    network: whose predictions to read.
-    errors: the seeds' test errors in per cent, as the result states them; None: it diverged.
+  `errors` are the seeds' test errors in per cent, as the result states them; None: it diverged.
 
   Raises:
     storage.StorageError: the predictions are not those of these labels and errors.
@@ -71,10 +67,7 @@ def mcnemar(
   Each pair of seeds is a test of its own, of those two nets on one test set. Pooled, every example
   would count once a seed, though the seeds' errors on it go together: p would come out too small.
   Shown is the pair of the median p-value (the larger of two), and how many pairs are significant.
-
-  Args:
-    first: by split, what `wrong` returned.
-    second: the same of the other network.
+  Given is by split what `wrong` returned.
   """
   pairs = [
     _pair(a, b)
@@ -96,10 +89,6 @@ def _pair(a: np.ndarray, b: np.ndarray) -> dict[str, Any]:
     'only_second': only_second,
     'p_value': uncertainty.mcnemar_p_value(only_first, only_second),
   }
-
-
-def _write(path: pathlib.Path, array: np.ndarray) -> None:
-  storage.write_array(path, array.astype(np.int16))
 
 
 def _read(path: pathlib.Path) -> np.ndarray:

@@ -16,11 +16,8 @@ Entries = Mapping[str, Entry]
 Roles = Mapping[str, str]
 
 _LOSS_FAMILY = {
-  'label_l2': 'squared',
-  'hard_l2': 'squared',
-  'logit_l2': 'squared',
-  'cross_entropy': 'cross-entropy',
-  'hard_cross_entropy': 'cross-entropy',
+  **dict.fromkeys(('label_l2', 'hard_l2', 'logit_l2'), 'squared'),
+  **dict.fromkeys(('cross_entropy', 'hard_cross_entropy'), 'cross-entropy'),
 }
 
 
@@ -32,6 +29,16 @@ def metric(entry: Entry) -> str:
 def test_error(entry: Entry, split: str = 'test') -> Mapping[str, Any]:
   """A network's mean, std and values in per cent of the metric that is compared."""
   return entry['metrics'][split][metric(entry)]
+
+
+def values(entry: Entry) -> list[float]:
+  """The test errors of the seeds that did not diverge."""
+  return [value for value in test_error(entry)['values'] if value is not None]
+
+
+def finished(networks: Entries) -> dict[str, Entry]:
+  """The networks of which a seed did not diverge."""
+  return {name: entry for name, entry in networks.items() if values(entry)}
 
 
 def error_name(networks: Entries) -> str:

@@ -75,6 +75,7 @@ def markdown(results: Mapping[str, Any], paths: Sequence[str] = ()) -> str:
   """The report, with the pictures at these paths."""
   stems = {path: pathlib.Path(path).stem.replace('_', ' ') for path in paths}
   shown = {pathlib.Path(path).name: f'![{stem}]({path})' for path, stem in stems.items()}
+  versions = ', '.join(f'{name} {version}' for name, version in results['versions'].items())
   elsewhere = {PAPER_PICTURE, *(sweeps.picture(sweep) for sweep in results['sweeps'])}
   sections = [
     f'# {results["experiment"]}',
@@ -88,8 +89,8 @@ def markdown(results: Mapping[str, Any], paths: Sequence[str] = ()) -> str:
     _paper_text(results, shown),
     '\n'.join(text for name, text in shown.items() if name not in elsewhere),
     _sweeps_text(results, shown),
-    _search_text(results),
-    _provenance_text(results),
+    _section('## Search: what validation chose', tables.search_table(results)),
+    _section('## Where the results come from', tables.provenance_table(results), f'{versions}.'),
   ]
   return _joined(sections) + '\n'
 
@@ -99,13 +100,16 @@ def _joined(sections: Iterable[str]) -> str:
   return '\n\n'.join(section for section in sections if section)
 
 
+def _section(heading: str, *parts: str) -> str:
+  """The parts that there are under a heading; '' where the first is not."""
+  return _joined([heading, *parts]) if parts[0] else ''
+
+
 def _paper_text(results: Mapping[str, Any], shown: Mapping[str, str]) -> str:
-  table = tables.paper_table(results)
-  if not table:
-    return ''
   is_speech = comparison.error_name(results['networks']) != 'error'
   note = _PAPER_NOTE.format(interval=_UTTERANCES if is_speech else _WILSON)
-  return _joined(['## Against the paper', table, note, shown.get(PAPER_PICTURE, '')])
+  table, picture = tables.paper_table(results), shown.get(PAPER_PICTURE, '')
+  return _section('## Against the paper', table, note, picture)
 
 
 _PAPER_NOTE = (
@@ -219,15 +223,16 @@ def _comparison_text(results: Mapping[str, Any]) -> str:
   if not results['comparison']:
     return ''
   compared = results['comparison'].values()
-  sections = [
-    f'## {results["roles"]["headline"]} against the same net taught otherwise',
-    headline(results),
-    _controls_text(results),
-    tables.comparison_table(results),
-    _MCNEMAR_NOTE if any(found.get('mcnemar') for found in compared) else '',
-    _BOOTSTRAP_NOTE if any(found.get('bootstrap') for found in compared) else '',
-  ]
-  return _joined(sections)
+  return _joined(
+    [
+      f'## {results["roles"]["headline"]} against the same net taught otherwise',
+      headline(results),
+      _controls_text(results),
+      tables.comparison_table(results),
+      _MCNEMAR_NOTE if any(found.get('mcnemar') for found in compared) else '',
+      _BOOTSTRAP_NOTE if any(found.get('bootstrap') for found in compared) else '',
+    ]
+  )
 
 
 _MCNEMAR_NOTE = (
@@ -279,17 +284,4 @@ def _attribution_text(results: Mapping[str, Any]) -> str:
   gap = texts.number(sum(step['change'] for step in steps), '.2f')
   negative = ' A negative part adds errors.' if any(step['change'] < 0 for step in steps) else ''
   sentence = f'From {first} to {last} it is {gap} points; of them, step by step: {parts}.{negative}'
-  return _joined(['## What the gain is due to', sentence, tables.attribution_table(steps)])
-
-
-def _search_text(results: Mapping[str, Any]) -> str:
-  table = tables.search_table(results)
-  return f'## Search: what validation chose\n\n{table}' if table else ''
-
-
-def _provenance_text(results: Mapping[str, Any]) -> str:
-  if not results['networks']:
-    return ''
-  versions = ', '.join(f'{name} {version}' for name, version in results['versions'].items())
-  heading = '## Where the figures come from'
-  return _joined([heading, tables.provenance_table(results), f'{versions}.'])
+  return _section('## What the gain is due to', sentence, tables.attribution_table(steps))

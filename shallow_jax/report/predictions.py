@@ -35,10 +35,7 @@ def wrong(
 ) -> list[np.ndarray | None] | None:
   """Whether each test example is wrong, bool [examples] a seed; None where no file tells.
 
-  Args:
-    workdir: of the run.
-    network: whose predictions to read.
-    errors: the seeds' test errors in per cent, as the result states them; None: it diverged.
+  `errors` are the seeds' test errors in per cent, as the result states them; None: it diverged.
 
   Raises:
     storage.StorageError: the predictions are not those of these labels and errors.
@@ -74,10 +71,7 @@ def mcnemar(
   Each pair of seeds is a test of its own, of those two nets on one test set. Pooled, every example
   would count once a seed, though the seeds' errors on it go together: p would come out too small.
   Shown is the pair of the median p-value (the larger of two), and how many pairs are significant.
-
-  Args:
-    first: by split, what `wrong` returned.
-    second: the same of the other network.
+  Given is by split what `wrong` returned.
   """
   pairs = [
     _pair(a, b)

@@ -3,7 +3,7 @@
 Curves of training are read from the metrics.jsonl that each seed leaves; they are only drawn.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 import json
 import pathlib
 import statistics
@@ -27,15 +27,7 @@ Entries = comparison.Entries
 Curve = tuple[np.ndarray, np.ndarray]
 
 # The runs of several splits must agree on these.
-_SAME_IN_ALL_SPLITS = (
-  'kind',
-  'architecture',
-  'depth',
-  'parameters',
-  'hidden_units',
-  'targets',
-  'loss',
-)
+_SAME_IN_ALL_SPLITS = 'kind architecture depth parameters hidden_units targets loss'.split()
 
 
 class ResultsError(errors.ExpectedError, RuntimeError):
@@ -80,34 +72,30 @@ def _with_tests(
   McNemar's by example; where there are phones, a bootstrap by utterance.
   """
 
-  def wrong(name: str) -> dict[str, Any]:
-    by_split = {
-      split: predictions.wrong(folders[split], name, result['metrics']['test']['error']['values'])
-      for split, result in found[name].items()
-    }
-    return {split: rows for split, rows in by_split.items() if rows is not None}
-
-  def phones(name: str) -> dict[str, Any]:
-    return _phone_errors(folders, name, found[name])
-
-  def tests(name: str, headline: str) -> dict[str, Any]:
-    if comparison.error_name({name: next(iter(found[name].values()))}) == 'error':
-      return {'mcnemar': predictions.mcnemar(wrong(name), wrong(headline))}
-    return {'bootstrap': phone_errors.difference(phones(name), phones(headline))}
+  def tests(*both: str) -> dict[str, Any]:
+    if comparison.metric(next(iter(found[both[0]].values()))) == 'error':
+      wrong = [_kept(predictions.wrong, 'error', folders, name, found[name]) for name in both]
+      return {'mcnemar': predictions.mcnemar(*wrong)}
+    phones = [_kept(phone_errors.read, 'per', folders, name, found[name]) for name in both]
+    return {'bootstrap': phone_errors.difference(*phones)}
 
   return {name: {**each, **tests(name, each['headline'])} for name, each in compared.items()}
 
 
-def _phone_errors(
-  folders: Mapping[str, pathlib.Path], name: str, by_split: Entries
-) -> dict[str, phone_errors.Arrays]:
-  """The kept phone errors of a network by split, checked against its results."""
-  read = {
-    split: phone_errors.read(folders[split], name, result['metrics']['test']['per']['values'])
+def _kept(
+  read: Callable[..., Any],
+  metric: str,
+  folders: Mapping[str, pathlib.Path],
+  name: str,
+  by_split: Entries,
+) -> dict[str, Any]:
+  """By split what a network keeps beside its results, read and checked against their `metric`."""
+  found = {
+    split: read(folders[split], name, result['metrics']['test'][metric]['values'])
     for split, result in by_split.items()
-    if result['metrics']['test']['per'] is not None
+    if result['metrics']['test'][metric] is not None
   }
-  return {split: arrays for split, arrays in read.items() if arrays is not None}
+  return {split: each for split, each in found.items() if each is not None}
 
 
 def run_folders(config: Mapping[str, Any], workdir: pathlib.Path) -> dict[str, pathlib.Path]:
@@ -123,7 +111,7 @@ def _read(folders: Mapping[str, pathlib.Path], name: str) -> dict[str, dict[str,
 
 
 def _entry(
-  settings: Entry,
+  settings: Mapping[str, Any],
   name: str,
   by_split: Entries,
   folders: Mapping[str, pathlib.Path],
@@ -133,7 +121,7 @@ def _entry(
   if '' in by_split:
     entry = _single(by_split[''])
   else:
-    entry = _pooled(name, by_split, _phone_errors(folders, name, by_split))
+    entry = _pooled(name, by_split, _kept(phone_errors.read, 'per', folders, name, by_split))
   return entry | {
     'label': settings['label'] or name,
     'paper': settings['paper'],
@@ -258,9 +246,7 @@ def _mean(values: Iterable[float | None]) -> float | None:
 
 def _mean_by_key(values: Iterable[Mapping[str, float] | None]) -> dict[str, float] | None:
   known = [value for value in values if value is not None]
-  if not known:
-    return None
-  return {key: statistics.fmean(value[key] for value in known) for key in known[0]}
+  return {key: statistics.fmean(each[key] for each in known) for key in known[0]} if known else None
 
 
 def _versions(networks: Iterable[Entries]) -> dict[str, str]:
@@ -298,7 +284,7 @@ def read_curve(
 
   Args:
     folders: of the network, one a split.
-    kind: of the lines, `validation` or `train`.
+    kind: `validation` or `train`.
     value: `error`, in per cent, of validation; `loss` of either.
   """
   seeds = [_lines(path) for path in _metric_files(folders)]
@@ -321,11 +307,11 @@ def _last_at(by_step: Mapping[int, float], step: int) -> float:
 
 def seconds_per_step(folders: Sequence[pathlib.Path]) -> float | None:
   """The mean over a network's finished seeds, compiling and evaluating included."""
-  seeds = [path for path in _metric_files(folders) if (path.parent / workdir_lib.TRAINED).exists()]
+  seeds = [(path.parent / workdir_lib.TRAINED, _lines(path)) for path in _metric_files(folders)]
   return _mean(
-    storage.read_json(path.parent / workdir_lib.TRAINED)['wall_seconds'] / lines[-1]['step']
-    for path in seeds
-    if (lines := _lines(path))
+    storage.read_json(trained)['wall_seconds'] / lines[-1]['step']
+    for trained, lines in seeds
+    if lines and trained.exists()
   )
 
 

@@ -1,4 +1,4 @@
-"""The numbers of a sweep's figure, gathered from results: points, and factors in size."""
+"""The numbers of a sweep's picture, gathered from results: points, and factors in size."""
 
 from collections.abc import Mapping, Sequence
 import statistics
@@ -8,44 +8,38 @@ from shallow_jax.report import comparison
 from shallow_jax.report import uncertainty
 from shallow_jax.settings import sweep_settings
 
-MIN_NETWORKS = 2  # with a result: fewer are no figure
+MIN_NETWORKS = 2  # with a result: fewer are no picture
 
-Entry = Mapping[str, Any]
-Entries = Mapping[str, Entry]
+Settings = Mapping[str, Mapping[str, Any]]  # the networks' entries of the config
+Entries = comparison.Entries
 
 
 def collect(
-  settings: Sequence[Mapping[str, Any]],
-  entries: Entries,
+  sweeps: Sequence[Mapping[str, Any]],
+  entries: Settings,
   networks: Entries,
   sizes: Mapping[str, int],
 ) -> list[dict[str, Any]]:
   """The sweeps that there is something to draw of, for results.json.
 
   Args:
-    settings: of the sweeps, complete.
-    entries: the networks' entries of the config.
-    networks: those of results.json; what has no result yet, or diverged, is left out.
+    sweeps: as the config has them, complete.
+    entries: of the config.
+    networks: of results.json; what has no result yet, or diverged, is left out.
     sizes: how many examples each set has.
   """
-  known = {
-    name: entry
-    for name, entry in networks.items()
-    if comparison.test_error(entry)['mean'] is not None
-  }
-  found = [_collected(sweep, entries, known, sizes) for sweep in settings]
-  return [
-    sweep for sweep in found if sum(len(s['points']) for s in sweep['series']) >= MIN_NETWORKS
-  ]
+  known = comparison.finished(networks)
+  found = [_collected(sweep, entries, known, sizes) for sweep in sweeps]
+  return [each for each in found if sum(len(s['points']) for s in each['series']) >= MIN_NETWORKS]
 
 
 def picture(sweep: Mapping[str, Any]) -> str:
-  """The file name of a sweep's figure."""
+  """The file name of a sweep's picture."""
   return f'sweep_{sweep["name"]}.png'
 
 
 def _collected(
-  sweep: Mapping[str, Any], entries: Entries, networks: Entries, sizes: Mapping[str, int]
+  sweep: Mapping[str, Any], entries: Settings, networks: Entries, sizes: Mapping[str, int]
 ) -> dict[str, Any]:
   series = [
     {
@@ -81,27 +75,29 @@ def _x_label(sweep: Mapping[str, Any]) -> str:
 
 
 def _point(
-  sweep: Mapping[str, Any], name: str, entries: Entries, networks: Entries, sizes: Mapping[str, int]
+  sweep: Mapping[str, Any],
+  name: str,
+  entries: Settings,
+  networks: Entries,
+  sizes: Mapping[str, int],
 ) -> dict[str, Any] | None:
   """A network's place in a sweep; None where its x is not known."""
   x = _x(sweep, name, entries, networks, sizes)
   if x is None and sweep['kind'] == 'points':
     return None
-  error = comparison.test_error(networks[name])
-  values = [value for value in error['values'] if value is not None]
+  values, std = comparison.values(networks[name]), comparison.test_error(networks[name])['std']
   if sweep['y'] == 'accuracy':
     values = [100 - value for value in values]
-  return {
-    'network': name,
-    'x': x,
-    'mean': statistics.fmean(values),
-    'std': error['std'],
-    'values': values,
-  }
+  mean = statistics.fmean(values)
+  return {'network': name, 'x': x, 'mean': mean, 'std': std, 'values': values}
 
 
 def _x(
-  sweep: Mapping[str, Any], name: str, entries: Entries, networks: Entries, sizes: Mapping[str, int]
+  sweep: Mapping[str, Any],
+  name: str,
+  entries: Settings,
+  networks: Entries,
+  sizes: Mapping[str, int],
 ) -> float | None:
   """A network's x: of a point its own, of a curve how many epochs a step is."""
   entry, key = entries[name], sweep['x']
@@ -119,11 +115,11 @@ def _x(
   return sweep_settings.number(networks[name] if measured else entry, key)
 
 
-def _examples(entry: Entry, sizes: Mapping[str, int]) -> int:
+def _examples(entry: Mapping[str, Any], sizes: Mapping[str, int]) -> int:
   return sum(sizes[name] for name in entry['examples'])
 
 
-def _teacher_accuracy(entry: Entry, networks: Entries) -> float | None:
+def _teacher_accuracy(entry: Mapping[str, Any], networks: Entries) -> float | None:
   """In per cent; of the one seed that it learns from, if its targets name one."""
   name, _, seed = entry['targets'].partition('/')
   if name not in networks:

@@ -17,7 +17,7 @@ _Z = statistics.NormalDist().inv_cdf(0.975)
 def wilson_interval(share: float, count: int) -> tuple[float, float]:
   """The 95 % score interval of a share of `count` trials (Wilson 1927).
 
-  It says how far the figure may be off because another test set of that size was drawn. Seeds are
+  It says how far the share may be off because another test set of that size was drawn. Seeds are
   no further trials: the mean share of several networks is given with the size of the one test set.
   """
   weight = _Z**2 / count
@@ -29,10 +29,8 @@ def wilson_interval(share: float, count: int) -> tuple[float, float]:
 def mcnemar_p_value(only_first: int, only_second: int) -> float:
   """The two-sided exact p-value of McNemar's test (McNemar 1947) for two nets on one test set.
 
-  Args:
-    only_first: examples that only the first net gets wrong.
-    only_second: examples that only the second gets wrong. As often as the first, if they are
-      equally good: the counts are then binomial with 1/2.
+  Given is how many examples only the one, and only the other gets wrong: if they are equally good,
+  these counts are binomial with 1/2.
   """
   trials, term, tail = only_first + only_second, 1, 0
   for count in range(min(only_first, only_second) + 1):
@@ -64,27 +62,17 @@ def t_interval(
 
 @dataclasses.dataclass(frozen=True)
 class Budget:
-  """Nets of one size.
+  """Nets of one size: the test error of each seed, in per cent."""
 
-  Attributes:
-    size: in weights, or whatever is counted; more than 0.
-    errors: the test error of each seed, in per cent.
-  """
-
-  size: float
+  size: float  # in weights, or whatever is counted; more than 0
   errors: tuple[float, ...]
 
 
 def size_for(sizes: np.ndarray, errors: np.ndarray, goal: float) -> float:
   """The smallest size at which errors, joined by lines over the logarithm of size, reach `goal`.
 
-  Args:
-    sizes: ascending [budgets].
-    errors: at these sizes [budgets].
-    goal: the error to reach.
-
-  Returns:
-    The first size if already its error is no larger, infinity if none is as small.
+  It is the first of the `sizes`, which ascend, if already its error is no larger, infinity if none
+  is as small.
   """
   reached = np.flatnonzero(errors <= goal)
   if not reached.size:

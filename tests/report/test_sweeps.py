@@ -9,8 +9,8 @@ import pytest
 
 from shallow_jax.report import page
 from shallow_jax.report import results as results_lib
-from shallow_jax.report import sweeps
 from shallow_jax.report.figures import style
+from shallow_jax.report.figures import sweeps as sweep_figures
 from shallow_jax.runtime import storage
 from shallow_jax.settings import defaults
 from shallow_jax.settings import sweep_settings
@@ -226,8 +226,8 @@ def test_the_factor_in_size_by_hand(tmp_path):
 
 
 def drawn(results, workdir):
-  name = sweeps.picture(results['sweeps'][0])
-  data = page.pictures(results, [workdir])[name]
+  (sweep,) = results['sweeps']
+  data = style.png(sweep_figures.figure(results, sweep, [workdir]))
   return mpl_image.imread(io.BytesIO(data))[..., :3]
 
 
@@ -266,7 +266,7 @@ def test_curves_over_seconds_need_to_know_how_long_a_step_took(tmp_path):
   """write_curve's last step is 400."""
   sweep = dict(kind='curves', x='seconds', series=('mimic_500', 'labels_500'))
   results = collected(tmp_path, **sweep)
-  assert 'sweep_some.png' not in page.pictures(results, [tmp_path])
+  assert sweep_figures.figure(results, results['sweeps'][0], [tmp_path]) is None
   for name in ('mimic_500', 'labels_500'):
     for seed, seconds in ((0, 100.0), (1, 300.0)):
       path = tmp_path / name / f'seed-{seed}' / 'trained.json'

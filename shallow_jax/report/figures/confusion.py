@@ -40,27 +40,21 @@ def figure(results: Mapping[str, Any], folders: Sequence[pathlib.Path]) -> figur
   table = np.asarray(table, float)[np.ix_(order, order)]
   share = 100 * table / np.maximum(table.sum(axis=1, keepdims=True), 1)
   drawn = _drawn(share, [classes[i] for i in order[:-1]])
-  entry = results['networks'][name]
-  axes = drawn.axes[0]
-  style.titles(
-    axes,
-    f'{results["experiment"]}: phones said and recognised by {entry["label"]}',
-    'recognised',
-    'said',
-  )
+  label = results['networks'][name]['label']
+  title = f'{results["experiment"]}: phones said and recognised by {label}'
+  style.titles(drawn.axes[0], title, 'recognised', 'said')
   return drawn
 
 
 def shown(results: Mapping[str, Any]) -> str:
   """The network that is shown: the headline, else the one of the lowest phone error rate."""
   rates = {
-    name: entry['metrics']['test']['per']['mean']
+    name: per['mean']
     for name, entry in results['networks'].items()
-    if entry['metrics']['test']['per'] is not None
+    if (per := entry['metrics']['test']['per']) is not None and per['mean'] is not None
   }
-  known = {name: rate for name, rate in rates.items() if rate is not None}
   headline = results['roles']['headline']
-  return headline if headline in known else min(known, key=known.__getitem__, default='')
+  return headline if headline in rates else min(rates, key=rates.__getitem__, default='')
 
 
 def _drawn(share: np.ndarray, classes: Sequence[str]) -> figure_lib.Figure:

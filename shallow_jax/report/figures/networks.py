@@ -10,7 +10,6 @@ from typing import Any
 
 from matplotlib import axes as axes_lib
 from matplotlib import figure as figure_lib
-from matplotlib import lines as lines_lib
 import numpy as np
 
 from shallow_jax.report import comparison
@@ -30,12 +29,11 @@ Entry = comparison.Entry
 
 def _finished(results: Mapping[str, Any]) -> dict[str, Entry]:
   """The networks that have a mean, in their order."""
-  networks = {name: results['networks'][name] for name in results['order']}
-  return {name: entry for name, entry in networks.items() if style.mean(entry) is not None}
+  return comparison.finished({name: results['networks'][name] for name in results['order']})
 
 
 def _far(networks: Mapping[str, Entry]) -> float:
-  return style.far([value for entry in networks.values() for value in style.values(entry)])
+  return style.far([value for entry in networks.values() for value in comparison.values(entry)])
 
 
 def error_by_network(results: Mapping[str, Any]) -> figure_lib.Figure | None:
@@ -56,7 +54,11 @@ def error_by_network(results: Mapping[str, Any]) -> figure_lib.Figure | None:
   _limit_rows(axes, list(networks.values()), far)
   error_name = style.test_error_name(results)
   style.titles(axes, f'{results["experiment"]}: {error_name}', f'{error_name}, %', '')
-  handles = style.kind_handles(networks.values()) + _extra_handles(networks.values(), teacher)
+  handles = [*style.kind_handles(networks.values()), style.handle('one seed', style.GREY, '.')]
+  if any(entry['paper'] for entry in networks.values()):
+    handles.append(style.handle('the paper', style.GREY, 'X'))
+  if teacher is not None:
+    handles.append(style.handle(f'teacher: {teacher["label"]}', style.INK, '', '--', 1))
   style.legend(figure, handles, style.spread(results))
   return figure
 
@@ -65,83 +67,47 @@ def _draw_row(
   axes: axes_lib.Axes, row: int, entry: Entry, far: float, *, is_headline: bool
 ) -> None:
   error, (color, marker) = comparison.test_error(entry), style.KINDS[style.kind(entry)]
-  values = style.values(entry)
+  values = comparison.values(entry)
   if len(values) > 1:
     shifts = np.linspace(-0.16, 0.16, len(values))
     axes.plot(values, row + shifts, '.', color=color, alpha=0.45, markersize=5, zorder=2)
   if max(values) <= far:
-    axes.errorbar(
-      error['mean'],
-      row,
-      xerr=error['std'],
-      color=color,
-      marker=marker,
-      zorder=3,
-      markersize=8 if is_headline else 6.5,
-      elinewidth=1.6,
-      capsize=3,
-    )
+    size = 8 if is_headline else 6.5
+    look = dict(color=color, marker=marker, markersize=size, elinewidth=1.6, capsize=3, zorder=3)
+    axes.errorbar(error['mean'], row, xerr=error['std'], **look)
   if entry['paper'] is not None:
     axes.plot(entry['paper']['value'], row, 'X', color=style.GREY, markersize=8, zorder=2)
 
 
 def _limit_rows(axes: axes_lib.Axes, networks: Sequence[Entry], far: float) -> None:
   """Ends the axis where the others are still told apart; what lies beyond is written at its end."""
-  values = [value for entry in networks for value in style.values(entry)]
+  values = [value for entry in networks for value in comparison.values(entry)]
   axes.set_xlim(left=0)
   if max(values) <= far:
     return
   axes.set_xlim(0, 1.6 * max(value for value in values if value <= far) or 1)
   for row, entry in enumerate(networks):
-    beyond = ', '.join(f'{value:.1f}' for value in style.values(entry) if value > far)
+    beyond = ', '.join(f'{value:.1f}' for value in comparison.values(entry) if value > far)
     if beyond:
       text = f'mean {style.mean(entry):.1f}, a seed at {beyond} →'
-      axes.text(
-        0.995,
-        row,
-        text,
-        ha='right',
-        va='center',
-        **style.NAME,
-        zorder=4,
-        transform=axes.get_yaxis_transform(),
-        bbox=dict(color='white', pad=1.5),
-      )
-
-
-def _extra_handles(networks: Iterable[Entry], teacher: Entry | None) -> list[lines_lib.Line2D]:
-  handles = [style.handle('one seed', style.GREY, '.')]
-  if any(entry['paper'] for entry in networks):
-    handles.append(style.handle('the paper', style.GREY, 'X'))
-  if teacher is not None:
-    label = f'teacher: {teacher["label"]}'
-    handles.append(
-      lines_lib.Line2D([], [], color=style.INK, linewidth=1, linestyle='--', label=label)
-    )
-  return handles
+      look = dict(ha='right', va='center', zorder=4, bbox=dict(color='white', pad=1.5))
+      axes.text(0.995, row, text, transform=axes.get_yaxis_transform(), **look, **style.NAME)
 
 
 def error_against_parameters(results: Mapping[str, Any]) -> figure_lib.Figure | None:
   """A point a network; named are the headline, the teacher and the best net on labels."""
   networks = _finished(results)
   far = _far(networks) if networks else 0.0
-  near = {name: e for name, e in networks.items() if max(style.values(e)) <= far}
+  near = {name: e for name, e in networks.items() if max(comparison.values(e)) <= far}
   if len({entry['parameters']['weights'] for entry in near.values()}) < 2:
     return None
   figure, axes = style.new(8, 5.6)
   axes.set_xscale('log')
+  # Hollow and without their spread: nets of one size stand in a column, and would hide one another.
+  look = dict(markerfacecolor='none', markeredgewidth=1.6, markersize=7)
   for entry in near.values():
     color, marker = style.KINDS[style.kind(entry)]
-    # Without its spread: nets of one size stand in a column, where bars would hide one another.
-    axes.plot(
-      entry['parameters']['weights'],
-      style.mean(entry),
-      marker,
-      color=color,
-      markerfacecolor='none',  # so that one behind another shows
-      markeredgewidth=1.6,
-      markersize=7,
-    )
+    axes.plot(entry['parameters']['weights'], style.mean(entry), marker, color=color, **look)
   axes.margins(x=0.18, y=0.12)
   axes.set_ylim(bottom=0)
   axes.grid(color=style.PALE, linewidth=0.7, which='major')
@@ -166,6 +132,8 @@ def _name(axes: axes_lib.Axes, named: Iterable[Entry], networks: Iterable[Entry]
     return float(part), style.mean(entry) / top
 
   taken = [place(entry) for entry in networks]
+  look = dict(xycoords='axes fraction', textcoords='axes fraction', va='center', **style.NAME)
+  line = dict(arrowstyle='-', color=style.GREY, linewidth=0.6, shrinkA=1, shrinkB=4)
   for entry in named:
     (x, y), width = place(entry), CHARACTER * len(entry['label'])
     shifts = (0, 0.04, -0.04, 0.08, -0.08, 0.12, -0.12, 0.16, -0.16)
@@ -180,18 +148,8 @@ def _name(axes: axes_lib.Axes, named: Iterable[Entry], networks: Iterable[Entry]
     side, height = (free or places)[0]
     end = x + side * GAP
     taken += [(end + side * CHARACTER * i, height) for i in range(len(entry['label']) + 1)]
-    line = dict(arrowstyle='-', color=style.GREY, linewidth=0.6, shrinkA=1, shrinkB=4)
-    axes.annotate(
-      entry['label'],
-      (x, y),
-      xycoords='axes fraction',
-      xytext=(end, height),
-      textcoords='axes fraction',
-      ha='left' if side > 0 else 'right',
-      va='center',
-      arrowprops=dict(line, relpos=(float(side < 0), 0.5)),
-      **style.NAME,
-    )
+    align, arrow = 'left' if side > 0 else 'right', dict(line, relpos=(float(side < 0), 0.5))
+    axes.annotate(entry['label'], (x, y), xytext=(end, height), ha=align, arrowprops=arrow, **look)
 
 
 def learning_curves(
@@ -268,12 +226,9 @@ def _draw_step(
     look = dict(color=LOSS, hatch='////', edgecolor='white', linewidth=0)
   axes.barh(row, before - after, left=after, height=0.5, **look)
   axes.plot([before] * 2, [row - 0.75, row + 0.25], color=style.GREY, linewidth=0.8)
-  axes.text(max(before, after) + space, row, _step_text(step), va='center', **style.NAME)
-
-
-def _step_text(step: Mapping[str, Any]) -> str:
   change, error = texts.number(-step['change'], '+.2f'), texts.plus_minus(step['standard_error'])
-  return f'{step["cause"]}: {change}{error}{texts.in_brackets(step["share"])}'
+  text = f'{step["cause"]}: {change}{error}{texts.in_brackets(step["share"])}'
+  axes.text(max(before, after) + space, row, text, va='center', **style.NAME)
 
 
 def against_the_paper(results: Mapping[str, Any]) -> figure_lib.Figure | None:
@@ -289,17 +244,9 @@ def against_the_paper(results: Mapping[str, Any]) -> figure_lib.Figure | None:
   title = f'{results["experiment"]}: against the paper'
   style.titles(axes, title, f'{style.test_error_name(results)}, %', '', results['note'])
   handles = [style.handle('the paper', style.PAPER, 'X'), *style.kind_handles(rows)]
-  axes.annotate(
-    'ours (paper)',
-    (1, 1),
-    xycoords='axes fraction',
-    xytext=(4, 4),
-    textcoords='offset points',
-    fontsize=8.5,
-    color=style.GREY,
-  )
-  interval = 'thin bar: 95 % interval'
-  style.legend(figure, handles, f'thick bar: {style.spread(results)}; {interval}')
+  style.beside(axes, 'ours (paper)', (1, 1), (4, 4), fontsize=8.5, color=style.GREY)
+  bars = f'thick bar: {style.spread(results)}; thin bar: 95 % interval'
+  style.legend(figure, handles, bars)
   return figure
 
 
@@ -313,13 +260,5 @@ def _draw_paper_row(axes: axes_lib.Axes, row: int, entry: Entry) -> None:
   axes.errorbar(
     error['mean'], row, xerr=error['std'], marker=marker, markersize=6, elinewidth=3, **look
   )
-  axes.annotate(
-    f'{error["mean"]:.2f}  ({paper:g})',
-    (1, row),
-    xycoords=axes.get_yaxis_transform(),
-    xytext=(4, 0),
-    textcoords='offset points',
-    va='center',
-    annotation_clip=False,
-    **style.NAME,
-  )
+  look = dict(xycoords=axes.get_yaxis_transform(), va='center', **style.NAME)
+  style.beside(axes, f'{error["mean"]:.2f}  ({paper:g})', (1, row), (4, 0), **look)

@@ -74,13 +74,20 @@ def titles(axes: axes_lib.Axes, title: str, x: str, y: str, note: str = '') -> N
   assert figure is not None
   width = int(TITLE_WIDTH * figure.get_figwidth())
   title, note = (textwrap.fill(text, width) for text in (title, note))
-  look = dict(xycoords='axes fraction', textcoords='offset points', fontsize=9, color=GREY)
-  axes.annotate(note, (0, 1), xytext=(0, 6), **look)
+  beside(axes, note, (0, 1), (0, 6), fontsize=9, color=GREY)
   pad = 8 + 13 * (note.count('\n') + 1) if note else None
   axes.set_title(title, fontsize=12, loc='left', color=INK, pad=pad)
   axes.set_xlabel(x, fontsize=10)
   axes.set_ylabel(y, fontsize=10)
   axes.tick_params(labelsize=9)
+
+
+def beside(
+  axes: axes_lib.Axes, text: str, at: tuple[float, float], shift: tuple[float, float], **look: Any
+) -> None:
+  """Writes a text that many points away from a place, which is given in parts of the axes."""
+  look = {'xycoords': 'axes fraction', **look}
+  axes.annotate(text, at, xytext=shift, textcoords='offset points', annotation_clip=False, **look)
 
 
 def log_ticks(axis: axis_lib.Axis) -> None:
@@ -92,9 +99,12 @@ def log_ticks(axis: axis_lib.Axis) -> None:
   axis.set_minor_formatter(ticker.NullFormatter())
 
 
-def handle(label: str, color: str, marker: str, line: Any = '') -> lines_lib.Line2D:
+def handle(
+  label: str, color: str, marker: str, line: Any = '', width: float | None = None
+) -> lines_lib.Line2D:
   """A line of the legend."""
-  return lines_lib.Line2D([], [], color=color, marker=marker, linestyle=line, label=label)
+  look = dict(color=color, marker=marker, linestyle=line, linewidth=width)
+  return lines_lib.Line2D([], [], label=label, **look)
 
 
 def legend(figure: figure_lib.Figure, handles: Sequence[lines_lib.Line2D], title: str) -> None:
@@ -149,11 +159,6 @@ def mean(entry: comparison.Entry) -> float:
   return comparison.test_error(entry)['mean']
 
 
-def values(entry: comparison.Entry) -> list[float]:
-  """The test errors of the seeds that did not diverge."""
-  return [value for value in comparison.test_error(entry)['values'] if value is not None]
-
-
 def far(errors: Sequence[float]) -> float:
   """The error from which on a value would press all others together: a collapsed net's."""
   return 1.0 + FAR * float(np.median(errors))
@@ -162,7 +167,7 @@ def far(errors: Sequence[float]) -> float:
 def name_collapsed(axes: axes_lib.Axes, entries: Iterable[comparison.Entry]) -> None:
   """Says in a corner which networks lie beyond the picture."""
   lines = [
-    f'{entry["label"]}: mean {mean(entry):.1f}, a seed at {max(values(entry)):.1f} ↑'
+    f'{entry["label"]}: mean {mean(entry):.1f}, a seed at {max(comparison.values(entry)):.1f} ↑'
     for entry in entries
   ]
   axes.text(0.01, 0.99, '\n'.join(lines), transform=axes.transAxes, va='top', **NAME)

@@ -43,18 +43,9 @@ def _points(results: Mapping[str, Any], sweep: Sweep) -> figure_lib.Figure:
   of_paper = _draw_paper(axes, sweep, styles)
   for each, (color, marker) in zip(sweep['series'], styles, strict=True):
     near = sorted((p for p in each['points'] if max(p['values']) <= far), key=lambda p: p['x'])
-    axes.errorbar(
-      [point['x'] for point in near],
-      [point['mean'] for point in near],
-      yerr=[point['std'] or 0.0 for point in near],
-      color=color,
-      marker=marker,
-      markersize=6.5,
-      linewidth=1.5,
-      elinewidth=1.2,
-      capsize=3,
-      zorder=3,
-    )
+    x, y, spread = ([point[key] or 0.0 for point in near] for key in ('x', 'mean', 'std'))
+    look = dict(marker=marker, markersize=6.5, linewidth=1.5, elinewidth=1.2, capsize=3, zorder=3)
+    axes.errorbar(x, y, yerr=spread, color=color, **look)
     if each['label']:
       handles.append(style.handle(each['label'], color, marker, '-'))
   handles += _draw_references(results, sweep, axes.axhline)
@@ -109,11 +100,10 @@ def _draw_references(
     metric = 'error' if sweep['kind'] == 'curves' else comparison.metric(entry)
     error = entry['metrics'][split][metric]['mean']
     value = 100 - error if sweep['y'] == 'accuracy' else error
-    look: dict[str, Any] = dict(
-      color=style.INK, linewidth=1, linestyle=REFERENCE_LINES[i % len(REFERENCE_LINES)]
-    )
-    draw_line(value, zorder=1, **look)
-    handles.append(lines_lib.Line2D([], [], label=f'{entry["label"]}: {value:.2f} %', **look))
+    line = REFERENCE_LINES[i % len(REFERENCE_LINES)]
+    draw_line(value, color=style.INK, linewidth=1, linestyle=line, zorder=1)
+    label = f'{entry["label"]}: {value:.2f} %'
+    handles.append(style.handle(label, style.INK, '', line, 1))
   return handles
 
 
@@ -134,7 +124,11 @@ def _bars(results: Mapping[str, Any], sweep: Sweep) -> figure_lib.Figure:
   handles, row = [], 0
   for each, (color, _) in zip(sweep['series'], _styles(results, sweep), strict=True):
     for point in each['points']:
-      _draw_bar(axes, row, point, color, 0.015 * widest)
+      axes.barh(row, point['mean'], height=0.6, color=color, alpha=0.35, zorder=2)
+      look = dict(color=color, elinewidth=1.6, capsize=3, zorder=3)
+      axes.errorbar(point['mean'], row, xerr=point['std'], **look)
+      end = point['mean'] + (point['std'] or 0.0) + 0.015 * widest
+      axes.text(end, row, texts.summary_text(point), va='center', zorder=4, **style.NAME)
       row += 1
     if each['label'] and each['points']:
       handles.append(style.handle(each['label'], color, 's'))
@@ -144,14 +138,6 @@ def _bars(results: Mapping[str, Any], sweep: Sweep) -> figure_lib.Figure:
   _titles(axes, results, sweep, f'test {_y_label(results, sweep)}', '')
   style.legend(drawn, handles, style.spread(results))
   return drawn
-
-
-def _draw_bar(axes: axes_lib.Axes, row: int, point: Point, color: str, space: float) -> None:
-  axes.barh(row, point['mean'], height=0.6, color=color, alpha=0.35, zorder=2)
-  look = dict(color=color, elinewidth=1.6, capsize=3, zorder=3)
-  axes.errorbar(point['mean'], row, xerr=point['std'], **look)
-  end = point['mean'] + (point['std'] or 0.0) + space
-  axes.text(end, row, texts.summary_text(point), va='center', zorder=4, **style.NAME)
 
 
 def _curves(

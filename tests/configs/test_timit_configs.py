@@ -129,7 +129,7 @@ def test_each_net_tries_as_many_rates_and_wide_ones_are_slow(name, variant):
 def test_an_epoch_is_once_through_the_frames_of_train(name):
   module = shipped.load(name)
   for size, frames in ((module.FULL, 1_124_823), (module.SAMPLE, 28_784)):
-    assert size.epoch * size.batch_size == pytest.approx(frames, rel=0.01)
+    assert size.recipe.epoch * size.recipe.batch_size == pytest.approx(frames, rel=0.01)
 
 
 @pytest.mark.parametrize('name', ['timit_table1', 'timit_figures'])

@@ -161,12 +161,10 @@ def _splits(config: Mapping[str, Any]) -> tuple[dict[str, dataset.Split], dict[s
     'test': config['max_test'],
     'unlabelled': config['max_pool'],
   }
-  return {name: _first(split, limits.get(name, 0)) for name, split in splits.items()}, notes
-
-
-def _first(split: dataset.Split, limit: int) -> dataset.Split:
-  # sorted by hash: the first are as good as drawn
-  return split.select(np.arange(limit)) if 0 < limit < len(split) else split
+  for name, limit in limits.items():
+    if name in splits and 0 < limit < len(splits[name]):
+      splits[name] = splits[name].select(np.arange(limit))  # sorted by hash: as good as drawn
+  return splits, notes
 
 
 def _read_pool(config: Mapping[str, Any]) -> tuple[str, dataset.Split]:

@@ -11,7 +11,6 @@ import functools
 import hashlib
 import itertools
 import logging
-import os
 import pathlib
 from typing import Any
 
@@ -22,6 +21,7 @@ from shallow_jax.data import dataset
 from shallow_jax.data import preprocessing
 from shallow_jax.data import transfer
 from shallow_jax.runtime import errors
+from shallow_jax.runtime import host
 from shallow_jax.runtime import storage
 from shallow_jax.speech import context
 from shallow_jax.speech import hmm
@@ -166,7 +166,9 @@ def _recordings(
 ) -> list[Recording]:
   """Recordings with their features, which are computed once and kept on disk."""
   wanted = {**features.cache_key(paths), 'resample': resample}
-  folder = _cache_dir(config) / storage.sha256_json(wanted)[:16]
+  own = config['cache_dir']
+  caches = pathlib.Path(own).expanduser() if own else host.cache_folder()
+  folder = caches / storage.sha256_json(wanted)[:16]
 
   def read(path: pathlib.Path) -> np.ndarray | None:
     try:
@@ -195,13 +197,6 @@ def _recordings(
       continue
     usable.append(recording)
   return usable
-
-
-def _cache_dir(config: Mapping[str, Any]) -> pathlib.Path:
-  if config['cache_dir']:
-    return pathlib.Path(config['cache_dir']).expanduser()
-  caches = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
-  return pathlib.Path(caches).expanduser() / 'shallow_jax'
 
 
 def _split(

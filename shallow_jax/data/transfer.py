@@ -137,15 +137,12 @@ def _derived(
   if entry['without_class'] >= 0:
     split = _without_class(name, split, entry['without_class'])
   split = dataset.sort(split)
-  if entry['size']:
-    split = _first(name, split, entry['size'])
-  return split if entry['munge'] is None else munge(split, **entry['munge'])
-
-
-def _first(name: str, split: dataset.Split, size: int) -> dataset.Split:
-  if not 0 < size <= len(split):
+  size = entry['size']
+  if size and not 0 < size <= len(split):
     raise dataset.DataError(f'data.sets.{name}.size is {size}, expected 1 to {len(split)}, or 0')
-  return split.select(np.arange(size))
+  if size:
+    split = split.select(np.arange(size))
+  return split if entry['munge'] is None else munge(split, **entry['munge'])
 
 
 def _check_entry(name: str, entry: Mapping[str, Any], splits: Mapping[str, dataset.Split]) -> None:
@@ -193,7 +190,9 @@ def munge(
   _check_munge(split, size, swap_probability, local_variance)
   split = dataset.sort(split)
   rows = split.arrays['input'].reshape(len(split), -1).astype(np.float32)
-  nearest = _nearest(rows)
+  # without an argument an example is not its own neighbour
+  search = neighbors.NearestNeighbors(n_neighbors=1).fit(rows)
+  nearest = np.asarray(search.kneighbors(return_distance=False)).reshape(-1)
   generator = np.random.default_rng(seed)
   passes = [
     _munge_pass(rows, nearest, swap_probability, local_variance, generator)
@@ -211,12 +210,6 @@ def _check_munge(
       f'local_variance={local_variance}: expected at least 2 examples, size > 0, '
       '0 <= swap_probability <= 1, local_variance > 0'
     )
-
-
-def _nearest(rows: np.ndarray) -> np.ndarray:
-  # without an argument an example is not its own neighbour
-  search = neighbors.NearestNeighbors(n_neighbors=1).fit(rows)
-  return np.asarray(search.kneighbors(return_distance=False)).reshape(-1)
 
 
 def _munge_pass(

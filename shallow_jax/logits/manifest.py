@@ -52,7 +52,6 @@ class Spec:
   Attributes:
     views: augmented views of each example, at least 1.
     num_examples: rows of the transfer set.
-    class_names: one name for each logit.
     ids_sha256: hash of the examples' ids in their order.
     dtype: 'float32' or 'float16'.
     shard_rows: examples in a shard; the last one has the rest.

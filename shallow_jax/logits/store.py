@@ -44,8 +44,6 @@ def missing_shards(
   A shard is there when its file has the hash that was noted for it.
 
   Args:
-    folder: of this store alone.
-    spec: what is to be in it.
     repair: of a finished store, return the damaged shards for another go, instead of refusing it;
       a damaged manifest is thrown away, and with it goes the proof of every shard.
 
@@ -248,7 +246,15 @@ def verify(
     soundness = _Soundness(spec)
     damage = logit_manifest.damage(folder, spec, shard, record, soundness)
     logit_manifest.check(not damage, f'{folder}: {damage}')
-    _check_array(folder / record.file, spec, shard, soundness)
+    # Whatever its hash: somebody may have written both. The header is compared, not interpreted:
+    # none makes NumPy unpickle an object.
+    path = folder / record.file
+    logit_manifest.check(
+      soundness.header == spec.header(shard),
+      f'{path} is not a .npy file of {spec.dtype} {list(spec.shape(shard))}',
+    )
+    if not soundness.all_finite:
+      _check_finite(_shard_on_disk(path, spec, shard), shard.start, path)
 
   first, step = share
   records, shards = manifest.shards[first::step], spec.shards()[first::step]
@@ -271,17 +277,6 @@ class _Soundness:
       self.header = bytes(block[: logit_manifest.HEADER_BYTES])
       block = block[logit_manifest.HEADER_BYTES :]
     self.all_finite &= bool(np.isfinite(np.frombuffer(block, self._dtype)).all())
-
-
-def _check_array(
-  path: pathlib.Path, spec: logit_manifest.Spec, shard: logit_manifest.Shard, found: _Soundness
-) -> None:
-  """Refuse a file that is not a finite array, whatever its hash: somebody may have written both."""
-  # Compared, not interpreted: no header makes NumPy unpickle an object.
-  same = found.header == spec.header(shard)
-  logit_manifest.check(same, f'{path} is not a .npy file of {spec.dtype} {list(spec.shape(shard))}')
-  if not found.all_finite:
-    _check_finite(_shard_on_disk(path, spec, shard), shard.start, path)
 
 
 def _on_disk(folder: pathlib.Path, spec: logit_manifest.Spec) -> rows_lib.LogitsOnDisk:

@@ -60,12 +60,6 @@ def _lax_convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
   )
 
 
-def _convolve_forward(
-  x: jax.Array, kernel: jax.Array
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-  return _lax_convolve(x, kernel), (x, kernel)
-
-
 def _convolve_backward(
   saved: tuple[jax.Array, jax.Array], gradient: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
@@ -82,7 +76,7 @@ def _convolve_backward(
   return x_gradient, kernel_gradient
 
 
-_convolve.defvjp(_convolve_forward, _convolve_backward)
+_convolve.defvjp(lambda x, kernel: (_lax_convolve(x, kernel), (x, kernel)), _convolve_backward)
 
 
 def _kernel_gradient_by_blocks(x: jax.Array, gradient: jax.Array, size: int) -> jax.Array:
@@ -166,10 +160,6 @@ def add_bias(x: jax.Array, bias: jax.Array) -> jax.Array:
   return x + bias[None, :]
 
 
-def _add_bias_forward(x: jax.Array, bias: jax.Array) -> tuple[jax.Array, None]:
-  return add_bias(x, bias), None
-
-
 def _add_bias_backward(saved: None, gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
   del saved
   ones = jnp.ones(len(gradient), gradient.dtype)
@@ -177,7 +167,7 @@ def _add_bias_backward(saved: None, gradient: jax.Array) -> tuple[jax.Array, jax
   return gradient, summed.astype(gradient.dtype)
 
 
-add_bias.defvjp(_add_bias_forward, _add_bias_backward)
+add_bias.defvjp(lambda x, bias: (add_bias(x, bias), None), _add_bias_backward)
 
 
 def merge_bottleneck(params: Params, batch_stats: Params | None = None) -> dict[str, Any]:

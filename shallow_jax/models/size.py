@@ -1,6 +1,7 @@
 """What a net costs: parameters, hidden units, multiply-adds, bytes, milliseconds a call."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+import math
 import statistics
 import time
 from typing import Any
@@ -8,7 +9,6 @@ from typing import Any
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 
 def size(module: nn.Module, input_shape: tuple[int, ...]) -> dict[str, Any]:
@@ -50,25 +50,13 @@ def _multiply_adds(jaxpr: Any) -> int:
   total = 0
   for equation in jaxpr.eqns:
     if equation.primitive.name == 'dot_general':
-      total += _dot_multiply_adds(equation)
+      (contracted, _), _ = equation.params['dimension_numbers']
+      left = equation.invars[0].aval.shape
+      total += equation.outvars[0].aval.size * math.prod(left[axis] for axis in contracted)
     elif equation.primitive.name == 'conv_general_dilated':
-      total += _convolution_multiply_adds(equation)
-    total += sum(_multiply_adds(inner) for inner in _inner_jaxprs(equation.params))
-  return total
-
-
-def _inner_jaxprs(params: Mapping[str, Any]) -> list[Any]:
-  closed = [params[key] for key in ('jaxpr', 'call_jaxpr') if key in params]
-  return [getattr(jaxpr, 'jaxpr', jaxpr) for jaxpr in closed]
-
-
-def _dot_multiply_adds(equation: Any) -> int:
-  (contracted, _), _ = equation.params['dimension_numbers']
-  lhs = equation.invars[0].aval.shape
-  return int(equation.outvars[0].aval.size * np.prod([lhs[axis] for axis in contracted]))
-
-
-def _convolution_multiply_adds(equation: Any) -> int:
-  filters = equation.invars[1].aval
-  output_axis = equation.params['dimension_numbers'].rhs_spec[0]
-  return int(equation.outvars[0].aval.size * filters.size // filters.shape[output_axis])
+      filters = equation.invars[1].aval
+      output_axis = equation.params['dimension_numbers'].rhs_spec[0]
+      total += equation.outvars[0].aval.size * filters.size // filters.shape[output_axis]
+    closed = [equation.params[key] for key in ('jaxpr', 'call_jaxpr') if key in equation.params]
+    total += sum(_multiply_adds(getattr(jaxpr, 'jaxpr', jaxpr)) for jaxpr in closed)
+  return int(total)

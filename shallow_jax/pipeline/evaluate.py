@@ -24,6 +24,7 @@ from shallow_jax.pipeline import realigned_labels
 from shallow_jax.pipeline import teacher
 from shallow_jax.pipeline import trained
 from shallow_jax.report import predictions
+from shallow_jax.report import texts
 from shallow_jax.runtime import host
 from shallow_jax.runtime import processes
 from shallow_jax.runtime import storage
@@ -108,7 +109,7 @@ def evaluate(experiment: experiment_lib.Experiment, network: str) -> dict[str, A
   processes.meet(f'{network} is evaluated')
   for metric, summary in result['metrics']['test'].items():
     if summary is not None:
-      _log.info('%s: test %s %s', network, metric, _shown(summary))
+      _log.info('%s: test %s %s %%', network, metric, texts.summary_text(summary))
   return result
 
 
@@ -300,10 +301,3 @@ def _provenance(
     'wall_seconds': 0.0 if is_ensemble else seconds,
     'examples_per_second': None if is_ensemble else max(r['examples_per_second'] for r in records),
   }
-
-
-def _shown(error: Mapping[str, Any]) -> str:
-  if error['mean'] is None:
-    return 'unknown, every seed diverged'
-  spread = '' if error['std'] is None else f' ± {error["std"]:.2f}'
-  return f'{error["mean"]:.2f}{spread} %'

@@ -28,8 +28,6 @@ class Experiment:
 
   Attributes:
     config: complete, as plain dicts.
-    workdir: of this experiment.
-    dataset: loaded.
     fingerprints: by network, all that its weights depend on (graph.fingerprint).
     stop: set when somebody asks the run to stop.
     nets: what trained.load_members restored last, by folder and hash of the weights.

@@ -112,7 +112,11 @@ def fingerprint(
   """
   entry = networks[name]
   found: dict[str, Any] = {
-    'entry': {key: value for key, value in entry.items() if not _is_left_out(key, value)}
+    'entry': {
+      key: value
+      for key, value in entry.items()
+      if key not in keys.PRESENTATION and not (key in keys.YOUNGER and value == keys.NETWORK[key])
+    }
   }
   if entry['model'] is not None:
     sets = dict.fromkeys([*entry['examples'], 'validation'])
@@ -133,11 +137,6 @@ def fingerprint(
     for needed in dependencies(entry)
   }
   return found
-
-
-def _is_left_out(key: str, value: Any) -> bool:
-  is_young = key in keys.YOUNGER and value == keys.NETWORK[key]
-  return is_young or key in keys.PRESENTATION
 
 
 def _seeds(networks: Networks, entry: Mapping[str, Any], needed: str) -> int | None:

@@ -283,7 +283,6 @@ def read_curve(
   A seed that stopped early keeps its last value; one that diverged is left out.
 
   Args:
-    folders: of the network, one a split.
     kind: `validation` or `train`.
     value: `error`, in per cent, of validation; `loss` of either.
   """

@@ -23,8 +23,6 @@ def collect(
   """The sweeps that there is something to draw of, for results.json.
 
   Args:
-    sweeps: as the config has them, complete.
-    entries: of the config.
     networks: of results.json; what has no result yet, or diverged, is left out.
     sizes: how many examples each set has.
   """

@@ -39,7 +39,11 @@ def save(
   ocp.save(str(path.absolute()), tree)
   processes.meet('the checkpoint is written')
   if processes.is_first():
-    files = {str(file.relative_to(path)): storage.sha256_file(file) for file in _files(path)}
+    files = {
+      str(file.relative_to(path)): storage.sha256_file(file)
+      for file in sorted(path.rglob('*'))
+      if file.is_file()
+    }
     manifest = {'step': step, 'files': files, 'arrays': _description(tree), 'notes': dict(notes)}
     storage.write_sealed_json(_manifest_path(folder, step), manifest)
     for old in steps(folder)[keep:]:
@@ -123,10 +127,6 @@ def _description(tree: Any) -> dict[str, str]:
   names = [jax.tree_util.keystr(path, simple=True, separator='/') for path, _ in leaves]
   kinds = [f'{np.dtype(leaf.dtype)}{list(leaf.shape)}' for _, leaf in leaves]
   return dict(zip(names, kinds, strict=True))
-
-
-def _files(path: pathlib.Path) -> list[pathlib.Path]:
-  return sorted(file for file in path.rglob('*') if file.is_file())
 
 
 def _manifest_path(folder: pathlib.Path, step: int) -> pathlib.Path:

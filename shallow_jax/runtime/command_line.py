@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 import logging
-import os
 import pathlib
 import sys
 from typing import Any
 
 from absl import flags
 from absl import logging as absl_logging
+
+from shallow_jax.runtime import host
 
 _KEPT_FROM_SECONDS = 0.1  # below, compiling again takes no longer than reading
 
@@ -44,8 +45,7 @@ def keep_compiled_programs() -> None:
   import jax  # here: a typo waits for none of it
 
   if jax.config.values['jax_compilation_cache_dir'] is None:
-    caches = pathlib.Path(os.environ.get('XDG_CACHE_HOME') or '~/.cache').expanduser()
-    jax.config.update('jax_compilation_cache_dir', str(caches / 'shallow_jax' / 'xla'))
+    jax.config.update('jax_compilation_cache_dir', str(host.cache_folder() / 'xla'))
   jax.config.update('jax_persistent_cache_min_compile_time_secs', _KEPT_FROM_SECONDS)
 
 

@@ -35,6 +35,12 @@ def provenance() -> dict[str, Any]:
   }
 
 
+def cache_folder() -> pathlib.Path:
+  """Where to keep what can be made again: $XDG_CACHE_HOME/shallow_jax or ~/.cache/shallow_jax."""
+  caches = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
+  return pathlib.Path(caches).expanduser() / 'shallow_jax'
+
+
 def keep_freed_memory() -> bool:
   """Makes glibc keep freed memory in this process, up to 2 GiB; returns whether it did.
 

@@ -37,7 +37,6 @@ class MetricWriter:
     """Continue after `initial_step`: later lines are dropped, and all of them when it is 0.
 
     Args:
-      folder: of the run, made if need be.
       initial_step: of the checkpoint that the run continues from.
       tensorboard: whether to write events too; without tensorboardX none are written.
 
@@ -69,12 +68,10 @@ class MetricWriter:
       line['nonfinite'] = True
     _append(self._lines, json.dumps(line, allow_nan=False).encode() + b'\n')
     if self._tensorboard:
-      self._write_event(int(step), kind, finite)
-
-  def _write_event(self, step: int, kind: str, values: Mapping[str, float]) -> None:
-    if self._events is None:  # with the first values: hundreds of short runs have none to show
-      self._events = _new_events(self._folder, self._initial_step)
-    _append(self._events, _event(step, {f'{kind}/{name}': values[name] for name in values}))
+      if self._events is None:  # with the first values: hundreds of short runs have none to show
+        self._events = _new_events(self._folder, self._initial_step)
+      tagged = {f'{kind}/{name}': value for name, value in finite.items()}
+      _append(self._events, _event(int(step), tagged))
 
   def flush(self) -> None:
     """Put the lines on the disk; call it before the checkpoint that makes them final."""

@@ -35,7 +35,6 @@ class _OnMesh:
   Attributes:
     mesh: over all devices of all processes, with an axis `data`.
     batch_size: of a training, all processes together.
-    compile: 'jit' or 'pmap'.
   """
 
   mesh: jax.sharding.Mesh
@@ -143,7 +142,10 @@ class Layout(_OnMesh):
       Arrays [steps, batch, ...]; for pmap [devices of this process, steps, batch / devices, ...].
     """
     if self.compile == 'pmap':
-      return jax.tree.map(lambda array: _by_device(array, jax.local_device_count()), tree)
+      return jax.tree.map(
+        lambda x: np.moveaxis(x.reshape(len(x), jax.local_device_count(), -1, *x.shape[2:]), 1, 0),
+        tree,
+      )
     if self.mesh.size == 1:
       return tree  # sent with the call itself, which is faster
     sharding = self._sharding(None, DATA)
@@ -187,7 +189,6 @@ def layout(
 
   Args:
     settings: config.parallel; None: its defaults.
-    hidden: the wide layer's units.
     where: the network's place in the config, for messages.
 
   Raises:
@@ -372,9 +373,3 @@ def _gather(mesh: jax.sharding.Mesh | None, array: jax.Array, indices: jax.Array
   return jax.shard_map(found, mesh=mesh, in_specs=(by_part, by_part), out_specs=by_part)(
     array, indices
   )
-
-
-def _by_device(array: np.ndarray, devices: int) -> np.ndarray:
-  """[steps, batch, ...] -> [devices, steps, batch / devices, ...]."""
-  steps, batch = array.shape[:2]
-  return array.reshape(steps, devices, batch // devices, *array.shape[2:]).swapaxes(0, 1)

@@ -45,8 +45,6 @@ def start(address: str, num_processes: int, process_id: int) -> None:
   Args:
     address: HOST:PORT of process 0. It listens on that port of all its addresses, as its name may
       not lead to it itself; of a loopback address on that alone.
-    num_processes: of the run.
-    process_id: this process's, from 0.
 
   Raises:
     ProcessesError: numbers out of range, or the others did not come in time.

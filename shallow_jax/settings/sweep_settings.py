@@ -49,7 +49,6 @@ def complete(sweeps: Any, networks: Mapping[str, Entry]) -> tuple[dict[str, Any]
   Args:
     sweeps: a dict by name, or a sequence of dicts with their `name`. Order is kept by making
       tuples of it, `series` and `paper_points`: of dicts it is lost in ConfigDict and JSON.
-    networks: complete entries by name.
   """
   if isinstance(sweeps, Mapping):
     sweeps = [

@@ -199,7 +199,11 @@ def realign(
     DataError: an utterance has no path with a finite score.
   """
   alignments = list(current)
-  chains = [_chain(labels) for labels in transcriptions]
+  state = np.arange(phones.STATES_PER_LABEL, dtype=np.int32)
+  chains = [
+    (phones.STATES_PER_LABEL * np.asarray(labels, np.int32)[:, None] + state).ravel()
+    for labels in transcriptions
+  ]
   lengths = [len(frames) for frames in log_posteriors]
   fits = np.array([len(chain) <= length for chain, length in zip(chains, lengths, strict=True)])
   for batch in batches_by_length(lengths, np.flatnonzero(fits)):
@@ -269,12 +273,6 @@ def force(
   inside = jnp.arange(num_frames)[None] < lengths[:, None]
   paths = jnp.where(inside, jnp.take_along_axis(chains, positions, axis=1), _NO_STATE)
   return scores[rows, num_states - 1], paths.astype(jnp.int16)
-
-
-def _chain(labels: Sequence[int] | np.ndarray) -> np.ndarray:
-  """The states of a string of labels in order, int32 [states]."""
-  states = np.arange(phones.STATES_PER_LABEL, dtype=np.int32)
-  return (phones.STATES_PER_LABEL * np.asarray(labels, np.int32)[:, None] + states).ravel()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -32,8 +32,6 @@ def lay_out(
   """How a training of an entry lies on the devices, or so many of them in one program.
 
   Args:
-    entry: as in problem.Problem.
-    module: the entry's net.
     settings: config.parallel; None: its defaults.
     members: the seeds that are trained together; 1: one by itself.
     where: the entry's place in the config, for messages.

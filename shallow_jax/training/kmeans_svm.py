@@ -61,7 +61,6 @@ def fit(
 
   Args:
     problem: with a `single_layer` model; its entry's `fit` has `num_patches` and `svm_c`.
-    label: of the lines in the log.
 
   Raises:
     dataset.DataError: a class that has no example.

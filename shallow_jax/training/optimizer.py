@@ -64,7 +64,12 @@ def build(optimizer: Mapping[str, Any], num_steps: int) -> optax.GradientTransfo
   if optimizer['clip_norm']:
     parts.append(optax.clip_by_global_norm(optimizer['clip_norm']))
   if optimizer['weight_decay']:
-    parts.append(optax.add_decayed_weights(optimizer['weight_decay'], mask=_is_matrix))
+    parts.append(
+      optax.add_decayed_weights(
+        optimizer['weight_decay'],
+        mask=lambda params: jax.tree.map(lambda leaf: jnp.ndim(leaf) > 1, params),
+      )
+    )
   parts.append(
     optax.sgd(
       schedule(optimizer, num_steps),
@@ -94,7 +99,3 @@ def schedule(optimizer: Mapping[str, Any], num_steps: int) -> optax.Schedule:
     raise ValueError(f'unknown schedule {name!r}; expected one of {", ".join(SCHEDULES)}')
   ramp = optax.linear_schedule(rate / (warmup + 1), rate, max(warmup, 1))
   return optax.join_schedules([ramp, main], [warmup])
-
-
-def _is_matrix(params: optax.Params) -> Any:
-  return jax.tree.map(lambda leaf: jnp.ndim(leaf) > 1, params)

@@ -75,7 +75,6 @@ def fit(
   Args:
     problems: what is fitted to what; of several they differ in the seed alone.
     folders: for the metrics of each; the checkpoints of all are in the first one.
-    label: of the progress bar and the log.
     stop: polled once a call.
     layout: of the devices; None: feed.lay_out's for all of them.
   """

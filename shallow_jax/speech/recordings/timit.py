@@ -46,7 +46,8 @@ def timit(data_dir: str | os.PathLike[str], *, skip_bad: bool = False) -> corpus
   """
   folders = _timit_parts(pathlib.Path(data_dir).expanduser())
   speakers = {part: _speaker_folders(folder) for part, folder in folders.items()}
-  listed = {split: _listed(file) for split, (_, file) in _PARTS.items()}
+  lists = importlib.resources.files('shallow_jax.speech.recordings') / 'timit'
+  listed = {split: (lists / file).read_text('ascii').split() for split, (_, file) in _PARTS.items()}
   for part, folder in folders.items():
     expected = [name for split in _PARTS if _PARTS[split][0] == part for name in listed[split]]
     missing = sorted(set(expected) - speakers[part].keys())
@@ -136,12 +137,6 @@ def _speaker_folders(part: pathlib.Path) -> dict[str, pathlib.Path]:
 
 def _folders(folder: pathlib.Path) -> list[pathlib.Path]:
   return sorted(entry for entry in folder.glob('*') if entry.is_dir())
-
-
-def _listed(file: str) -> list[str]:
-  """The speakers in a list of ours."""
-  folder = importlib.resources.files('shallow_jax.speech.recordings') / 'timit'
-  return (folder / file).read_text('ascii').split()
 
 
 def _utterances(

@@ -63,7 +63,15 @@ def run(
       for folder, one_split in split_runs(full, workdir):
         experiment = prepare(one_split, folder, only=only, stop=stop)
         for network in graph.order(experiment.networks, only):
-          _advance(experiment, network, stage)
+          if _is_done(experiment, network):
+            continue
+          _begin(experiment, network)
+          if stage in ('all', 'logits'):
+            teacher.store_targets(experiment, network)
+          if stage in ('all', 'train') and not experiment.networks[network]['ensemble']:
+            trainings.train_network(experiment, network)
+          if stage in ('all', 'evaluate'):
+            evaluate.evaluate(experiment, network)
     results: dict[str, Any] = {}
     if processes.is_first():
       storage.write_json(workdir / workdir_lib.CONFIG, full)
@@ -135,34 +143,25 @@ def prepare(
   return experiment
 
 
-def _advance(experiment: experiment_lib.Experiment, network: str, stage: str) -> None:
-  """Does a network's part of a stage; of all stages one after the other."""
+def _is_done(experiment: experiment_lib.Experiment, network: str) -> bool:
+  """Whether a network is finished; refused if who taught or aligned for it has other weights."""
+  if not processes.agree(evaluate.is_finished(experiment, network)):
+    return False
   entry = experiment.networks[network]
-  if processes.agree(evaluate.is_finished(experiment, network)):
-    _refuse_stale(experiment, network)
-    _log.info('%s: finished before', network)
-    return
+  for seed in range(0 if entry['ensemble'] else entry['seeds']):
+    source = teacher.source_of(experiment, entry, seed)
+    trainings.refuse_other_targets(experiment.folder(network, seed), entry, source)
+  _log.info('%s: finished before', network)
+  return True
+
+
+def _begin(experiment: experiment_lib.Experiment, network: str) -> None:
+  """Notes the settings under which a network is begun."""
   if processes.is_first():
     folder = experiment.folder(network)
     folder.mkdir(parents=True, exist_ok=True)
     storage.write_json(folder / workdir_lib.FINGERPRINT, experiment.fingerprints[network])
   processes.meet(f'{network} is begun')
-  if stage in ('all', 'logits'):
-    teacher.store_targets(experiment, network)
-  if stage in ('all', 'train') and not entry['ensemble']:
-    trainings.train_network(experiment, network)
-  if stage in ('all', 'evaluate'):
-    evaluate.evaluate(experiment, network)
-
-
-def _refuse_stale(experiment: experiment_lib.Experiment, network: str) -> None:
-  """Refuses a finished network whose teacher, or who aligned for it, has other weights by now."""
-  entry = experiment.networks[network]
-  if entry['ensemble']:
-    return
-  for seed in range(entry['seeds']):
-    source = teacher.source_of(experiment, entry, seed)
-    trainings.refuse_other_targets(experiment.folder(network, seed), entry, source)
 
 
 def _size_line(experiment: experiment_lib.Experiment, name: str) -> str:

@@ -6,7 +6,7 @@ over the devices. A batched product rounds in another way than a single one, so 
 are those of one by one up to rounding.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 import contextlib
 import dataclasses
 import logging
@@ -68,9 +68,9 @@ def fit(
 ) -> list[Outcome]:
   """Trains a seed, or several in one program, from the newest checkpoint if there is one.
 
+  It steps, evaluates and saves in this order, so that a save holds what the evaluation decided.
   Continuing gives bit for bit what an uninterrupted run gives. A stop request saves within one
-  call and raises run_guard.Stopped. A seed whose loss is not finite ends without weights, and the
-  others go on.
+  call and raises run_guard.Stopped. A seed whose loss is not finite ends without weights.
 
   Args:
     problems: what is fitted to what; of several they differ in the seed alone.
@@ -78,23 +78,34 @@ def fit(
     stop: polled once a call.
     layout: of the devices; None: feed.lay_out's for all of them.
   """
-  entry, count = problems[0].entry, len(problems)
-  layout = layout or feed_lib.lay_out(entry, problems[0].module, members=count)
+  entry, stop = problems[0].entry, stop or run_guard.StopRequest()
+  layout = layout or feed_lib.lay_out(entry, problems[0].module, members=len(problems))
   run = _start(problems, folders, label, layout)
   first_step = run.step
-  with contextlib.ExitStack() as stack:
-    writers: list[Writer] = [metric_writer.Silent() for _ in problems]
-    progress: Progress = metric_writer.Silent()
-    if processes.is_first():  # of several processes it speaks for all
-      opened = [metric_writer.MetricWriter(folder, initial_step=first_step) for folder in folders]
-      writers = [stack.enter_context(writer) for writer in opened]
-      shown = label if count == 1 else f'{label}, {count} seeds'
-      examples = count * entry['batch_size']
-      bar = metric_writer.Progress(entry['num_steps'], examples, shown, first_step)
-      progress = stack.enter_context(bar)
-    with contextlib.suppress(Diverged):
-      _loop(run, writers, progress, stop or run_guard.StopRequest())
-  return [_outcome(run, i, first_step) for i in range(count)]
+  with _told(run) as (writers, progress), contextlib.suppress(Diverged):
+    feed = feed_lib.Feed(problems, layout)
+    losses: Any = np.zeros(len(problems))
+    while run.step < entry['num_steps'] and not run.is_over():
+      previous_losses = losses
+      factors = [float(selection.rate_factor) for selection in run.selections]
+      run.state, losses = feed.step(run.state, factors, run.step)
+      # Those of the call before: the device works on this one meanwhile.
+      _note_diverged(run, previous_losses)
+      run.step += entry['steps_per_call']
+      progress.update(run.step, '')
+      at_end = run.step >= entry['num_steps']
+      if at_end or run.step % entry['evaluate_every_steps'] == 0:
+        _note_diverged(run, losses)
+        _evaluate(run, writers, progress)
+      stopping = stop.requested
+      if stopping or (run.step % entry['checkpoint_every_steps'] == 0 and not at_end):
+        _note_diverged(run, losses)
+        for writer in writers:
+          writer.flush()
+        _save(run)
+      if stopping:
+        raise stop.stopped(f'{label} at step {run.step}')
+  return [_outcome(run, i, first_step) for i in range(len(problems))]
 
 
 @dataclasses.dataclass
@@ -158,33 +169,22 @@ def _start(
   return run
 
 
-def _loop(
-  run: _Run, writers: Sequence[Writer], progress: Progress, stop: run_guard.StopRequest
-) -> None:
-  """Step, evaluate, save: in this order, so that a save holds what the evaluation decided."""
-  entry = run.problems[0].entry
-  feed = feed_lib.Feed(run.problems, run.layout)
-  losses: Any = np.zeros(len(run.problems))
-  while run.step < entry['num_steps'] and not run.is_over():
-    previous_losses = losses
-    factors = [float(selection.rate_factor) for selection in run.selections]
-    run.state, losses = feed.step(run.state, factors, run.step)
-    # Those of the call before: the device works on this one meanwhile.
-    _note_diverged(run, previous_losses)
-    run.step += entry['steps_per_call']
-    progress.update(run.step, '')
-    at_end = run.step >= entry['num_steps']
-    if at_end or run.step % entry['evaluate_every_steps'] == 0:
-      _note_diverged(run, losses)
-      _evaluate(run, writers, progress)
-    stopping = stop.requested
-    if stopping or (run.step % entry['checkpoint_every_steps'] == 0 and not at_end):
-      _note_diverged(run, losses)
-      for writer in writers:
-        writer.flush()
-      _save(run)
-    if stopping:
-      raise stop.stopped(f'{run.label} at step {run.step}')
+@contextlib.contextmanager
+def _told(run: _Run) -> Iterator[tuple[list[Writer], Progress]]:
+  """What metrics and progress go to: of several processes the first one tells them."""
+  entry, count = run.problems[0].entry, len(run.problems)
+  if not processes.is_first():
+    yield [metric_writer.Silent() for _ in run.problems], metric_writer.Silent()
+    return
+  shown = run.label if count == 1 else f'{run.label}, {count} seeds'
+  examples = count * entry['batch_size']
+  with contextlib.ExitStack() as stack:
+    writers = [
+      stack.enter_context(metric_writer.MetricWriter(folder, initial_step=run.step))
+      for folder in run.folders
+    ]
+    bar = metric_writer.Progress(entry['num_steps'], examples, shown, run.step)
+    yield [*writers], stack.enter_context(bar)
 
 
 def _note_diverged(run: _Run, losses: Any, first: int = 0) -> None:

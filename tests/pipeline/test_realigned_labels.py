@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from shallow_jax import data as data_lib
-from shallow_jax.pipeline import evaluate
 from shallow_jax.pipeline import experiment as experiment_lib
 from shallow_jax.pipeline import graph
 from shallow_jax.pipeline import realigned_labels
@@ -172,15 +171,14 @@ def test_a_finished_network_that_learned_from_other_weights_is_refused(copy):
   _change_weights(copy / 'dnn' / 'seed-0')
   experiment = prepared(copy)
   with pytest.raises(experiment_lib.ExperimentError, match='other weights of alignment:dnn'):
-    run_lib._refuse_stale(experiment, 'second')
+    run_lib._is_done(experiment, 'second')
 
 
 def test_the_seed_that_does_not_align_does_not_matter(copy):
   _change_weights(copy / 'dnn' / 'seed-1')
   experiment = prepared(copy)
   realigned_labels.store(experiment, 'dnn')
-  run_lib._refuse_stale(experiment, 'second')
-  assert evaluate.is_finished(experiment, 'second')
+  assert run_lib._is_done(experiment, 'second')
 
 
 def test_without_an_alignment_the_stage_is_named(copy):

@@ -30,7 +30,8 @@ def get_config(variant: str = '') -> ml_collections.ConfigDict:
     networks=dict(
       cnn=cnn(label='CNN'),
       cnn_fc=cnn(label='CNN, fully connected layer', dense=(512,), dropout=0.5),
-      teacher=dict(ensemble=('cnn', 'cnn_fc'), label='ensemble of both CNNs'),
+      cnn_crops=cnn(label='CNN on crops', epochs=30),
+      teacher=dict(ensemble=('cnn', 'cnn_fc', 'cnn_crops'), label='ensemble of the CNNs'),
       shallow=student(label='labels', learning_rate=0.1, num_steps=6 * EPOCH),
       shallow_l2=student(label='labels, L2', learning_rate=0.03, num_steps=6 * EPOCH)
       | dict(loss=dict(name='label_l2')),
@@ -48,7 +49,9 @@ def get_config(variant: str = '') -> ml_collections.ConfigDict:
   return smoke(config) if 'smoke' in chosen else config
 
 
-def cnn(*, label: str, dense: tuple[int, ...] = (), dropout: float = 0.0) -> dict:
+def cnn(
+  *, label: str, dense: tuple[int, ...] = (), dropout: float = 0.0, epochs: int = 20
+) -> dict:
   """32c-32c-p-96c-96c-p-192c-192c-p, 3x3, with batch normalisation."""
   return dict(
     label=label,
@@ -64,7 +67,7 @@ def cnn(*, label: str, dense: tuple[int, ...] = (), dropout: float = 0.0) -> dic
     views=1000,  # another flip and crop every epoch
     optimizer=dict(learning_rate=0.1, nesterov=True, weight_decay=5e-4, warmup_steps=2 * EPOCH),
     batch_size=128,
-    num_steps=20 * EPOCH,
+    num_steps=epochs * EPOCH,
     evaluate_every_steps=EPOCH,
     checkpoint_every_steps=EPOCH,
     select='last',

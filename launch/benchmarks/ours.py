@@ -93,7 +93,6 @@ def _problem(
     inputs=_as_they_are,
     input_shape=tuple(net['input_shape']),
     notes={},
-    view_fingerprint={},
   )
   statistics = np.zeros(net['num_classes']), np.ones(net['num_classes'])
   return problem_lib.build(

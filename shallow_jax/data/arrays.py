@@ -1,7 +1,6 @@
 """A user's own data, from one .npz file."""
 
 from collections.abc import Mapping
-import functools
 import pathlib
 from typing import Any
 import zipfile
@@ -41,10 +40,9 @@ def load(config: Mapping[str, Any], constants: pathlib.Path | None = None) -> da
     splits=transfer.derive(config['sets'], splits),
     preprocessing=config['preprocessing'],
     constants=preprocessing.fit(config['preprocessing'], splits['train'], constants),
-    inputs=functools.partial(preprocessing.inputs_without_views, config['preprocessing']),
+    inputs=preprocessing.Inputs(tuple(config['preprocessing'].items())),
     input_shape=splits['train'].arrays['input'].shape[1:],
     notes=notes,
-    view_fingerprint={},
   )
 
 

@@ -6,11 +6,9 @@ from those.
 
 from collections.abc import Mapping
 import dataclasses
-import functools
 import pathlib
 from typing import Any
 
-import jax
 import numpy as np
 
 from shallow_jax.data import dataset
@@ -102,25 +100,11 @@ def load(config: Mapping[str, Any], constants: pathlib.Path | None = None) -> da
     splits=transfer.derive(config['sets'], splits),
     preprocessing=config['preprocessing'],
     constants=preprocessing.fit(config['preprocessing'], splits['train'], constants),
-    inputs=functools.partial(_inputs, augmentation, config['preprocessing']),
+    inputs=preprocessing.Inputs(tuple(config['preprocessing'].items()), augmentation),
     input_shape=_IMAGE_SHAPE,
     notes=notes,
-    view_fingerprint=augmentation.fingerprint(),
-    partner_offsets=augmentation.partner_offsets if augmentation.mixup_alpha else None,
+    augmentation=augmentation,
   )
-
-
-def _inputs(
-  augmentation: views_lib.Augmentation,
-  settings: Mapping[str, Any],
-  constants: Mapping[str, jax.Array],
-  raw: Mapping[str, jax.Array],
-  view: jax.Array | None,
-) -> jax.Array:
-  pixels = raw['input']
-  if view is not None:
-    pixels = views_lib.augment(augmentation, raw, view)
-  return preprocessing.apply(settings, constants, pixels)
 
 
 def prepare_tfds(name: str, data_dir: str, tfds_dir: str) -> None:

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from shallow_jax.data import views as views_lib
 from shallow_jax.runtime import errors
 from shallow_jax.speech import context
 from shallow_jax.speech import recognise
@@ -29,8 +30,8 @@ class Split:
 
   Attributes:
     arrays: 'input' [examples, ...] (uint8 images stay uint8), 'label' int32 [examples] (-1 where
-      it is not known) and 'id' uint32 [examples, 2], see `ids`. For mixed views also
-      'partner_offset' int32 [examples, views]: how many rows further each one's partner stands.
+      it is not known) and 'id' uint32 [examples, 2], see `ids`. For mixed views also 'mix', which
+      `views.partner_offsets` finds each one's partners by.
       Of speech an example is a frame, 'input' float32 [frames, 123], and 'before' and 'after' uint8
       [frames] say which of its neighbours belong to its input, see `shallow_jax.speech.context`.
   """
@@ -71,9 +72,7 @@ class Dataset:
       each example's augmented view (0: the example as it is), None leaves augmentation out.
     input_shape: of one network input.
     notes: what was done to the data, for reports.
-    view_fingerprint: all that a view's pixels depend on besides the example's id and the view.
-    partner_offsets: `partner_offsets(num_examples, views)` gives a set's 'partner_offset' where
-      views mix two examples; else None.
+    augmentation: how its views are made; None: every view is the example as it is.
     recognition: of speech, the utterances that the frames belong to, and their phones; else None.
   """
 
@@ -85,17 +84,15 @@ class Dataset:
   inputs: Inputs
   input_shape: tuple[int, ...]
   notes: dict[str, Any]
-  view_fingerprint: dict[str, Any]
-  partner_offsets: Callable[[int, int], np.ndarray] | None = None
+  augmentation: views_lib.Augmentation | None = None
   recognition: recognise.Recognition | None = None
 
   def with_partners(self, name: str, views: int) -> Split:
     """A split with all that its views are made of: the logits of a view belong to its mix."""
     split = self.splits[name]
-    if views == 1 or self.partner_offsets is None:
+    if views == 1 or self.augmentation is None or not self.augmentation.mixup_alpha:
       return split
-    offsets = self.partner_offsets(len(split), views)
-    return Split({**split.arrays, 'partner_offset': offsets})
+    return Split({**split.arrays, 'mix': self.augmentation.mix(len(split))})
 
   def fingerprint(self) -> dict[str, Any]:
     """All that results depend on, for JSON: equal fingerprints mean equal data."""
@@ -107,7 +104,7 @@ class Dataset:
         **self.preprocessing,
         'constants': {name: _sha256(array) for name, array in self.constants.items()},
       },
-      'views': self.view_fingerprint,
+      'views': self.augmentation.fingerprint() if self.augmentation else {},
     }
     if self.recognition is not None:
       found['recognition'] = self.recognition.fingerprint()
@@ -210,15 +207,15 @@ def take_views(
 ) -> dict[str, Any]:
   """Return what `take` does, and of examples with partners theirs in these views [batch].
 
-  `partner_offset` gives way to the partners' 'partner_input' and 'partner_id'. Of speech 'input' is
+  `mix` gives way to the partners' 'partner_input' and 'partner_id'. Of speech 'input' is
   the 15 frames around each, [batch, 15, 123], for which 'before' and 'after' give way.
   """
   batch = take(arrays, indices, gather)
   if 'before' in batch:
     frames = context.window(indices, batch.pop('before'), batch.pop('after'))
     batch['input'] = gather(arrays['input'], frames)
-  if 'partner_offset' in batch:
-    offsets = batch.pop('partner_offset')[np.arange(len(indices)), views]
+  if 'mix' in batch:
+    offsets = views_lib.partner_offsets(batch.pop('mix'), views)
     partners = take({name: arrays[name] for name in ('input', 'id')}, indices + offsets, gather)
     batch |= {f'partner_{name}': array for name, array in partners.items()}
   return batch

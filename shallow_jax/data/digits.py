@@ -1,7 +1,6 @@
 """Scikit-learn's 1,797 real handwritten digits, 8 x 8 pixels: an experiment in minutes."""
 
 from collections.abc import Mapping
-import functools
 import pathlib
 from typing import Any
 
@@ -32,8 +31,7 @@ def load(config: Mapping[str, Any], constants: pathlib.Path | None = None) -> da
     splits=transfer.derive(config['sets'], splits),
     preprocessing=config['preprocessing'],
     constants=preprocessing.fit(config['preprocessing'], splits['train'], constants),
-    inputs=functools.partial(preprocessing.inputs_without_views, config['preprocessing']),
+    inputs=preprocessing.Inputs(tuple(config['preprocessing'].items())),
     input_shape=(8, 8, 1),
     notes={'source': source, 'pool': 'digits whose labels were thrown away'},
-    view_fingerprint={},
   )

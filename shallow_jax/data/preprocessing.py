@@ -8,6 +8,7 @@ The paper says nothing of it; contrast normalisation and ZCA were usual on CIFAR
 """
 
 from collections.abc import Callable, Iterator, Mapping
+import dataclasses
 import pathlib
 from typing import Any
 
@@ -16,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from shallow_jax.data import dataset
+from shallow_jax.data import views as views_lib
 from shallow_jax.runtime import storage
 
 NAMES = ('standardise', 'per_image', 'gcn_zca')
@@ -74,15 +76,49 @@ def apply(
   return whiten(constants, normalise_contrast(inputs))
 
 
-def inputs_without_views(
-  config: Mapping[str, Any],
-  constants: Mapping[str, jax.Array],
-  raw: Mapping[str, jax.Array],
-  view: jax.Array | None,
-) -> jax.Array:
-  """`Dataset.inputs` of data that are not augmented: every view is the example as it is."""
-  del view
-  return apply(config, constants, raw['input'])
+@dataclasses.dataclass(frozen=True)
+class Inputs:
+  """`Dataset.inputs`: views of raw examples, then preprocessed.
+
+  Equal settings are equal inputs, so that splits and seeds share the programs compiled for them.
+
+  Attributes:
+    settings: the items of config.data.preprocessing.
+    augmentation: how views are made; None: every view is the example as it is.
+  """
+
+  settings: tuple[tuple[str, Any], ...]
+  augmentation: views_lib.Augmentation | None = None
+
+  def __call__(
+    self,
+    constants: Mapping[str, jax.Array],
+    raw: Mapping[str, jax.Array],
+    view: jax.Array | None,
+  ) -> jax.Array:
+    """Returns the network's float32 inputs; see `Dataset.inputs`."""
+    pixels = raw['input']
+    if view is not None and self.augmentation is not None:
+      pixels = views_lib.augment(self.augmentation, raw, view)
+    return apply(dict(self.settings), constants, pixels)
+
+
+def augmented(
+  found: dataset.Dataset, changes: Mapping[str, Any], where: str = 'augment'
+) -> dataset.Dataset:
+  """A data set whose views are made in another way: by data.augment with these changes.
+
+  Raises:
+    DataError: its examples have no views, or a number is out of range; `where` the changes are.
+  """
+  if not changes:
+    return found
+  if found.augmentation is None:
+    raise dataset.DataError(f'{where}: {found.name} has no augmented views, expected {{}}')
+  settings = {**dataclasses.asdict(found.augmentation), **changes}
+  augmentation = views_lib.build(settings, found.input_shape, where)
+  inputs = Inputs(tuple(found.preprocessing.items()), augmentation)
+  return dataclasses.replace(found, augmentation=augmentation, inputs=inputs)
 
 
 def fit_standardise(inputs: np.ndarray) -> dict[str, np.ndarray]:

@@ -7,7 +7,6 @@ are thirds of the corpus's segments.
 
 from collections.abc import Iterable, Mapping, Sequence
 import dataclasses
-import functools
 import hashlib
 import itertools
 import logging
@@ -97,10 +96,9 @@ def load(config: Mapping[str, Any], constants: pathlib.Path | None = None) -> da
     splits=transfer.derive(config['sets'], splits),
     preprocessing=settings,
     constants=preprocessing.fit(settings, splits['train'], constants),
-    inputs=functools.partial(preprocessing.inputs_without_views, settings),
+    inputs=preprocessing.Inputs(tuple(settings.items())),
     input_shape=(context.FRAMES, features.DIMENSION),
     notes=notes,
-    view_fingerprint={},
     recognition=recognise.Recognition(found.phones, spoken),
   )
 

@@ -4,7 +4,7 @@ The paper augments nothing. Flips, crops and colours are there as in Urban et al
 (Zhang et al., ICLR 2018) as in Beyer et al. (CVPR 2022): one view for teacher and student.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import dataclasses
 import functools
 import math
@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import special
 
-from shallow_jax.data import dataset
+from shallow_jax.runtime import errors
 
 _NUM_SHARES = 4096  # quantiles of the distribution of mixup's shares
 
@@ -63,38 +63,33 @@ class Augmentation:
       **dataclasses.asdict(self),
       'border': 'reflect',
       'resize': 'bilinear',
-      'partner': 'offset',
+      'partner': 'hashed' if self.mixup_alpha else 'offset',
       'random': 'threefry2x32',
     }
 
-  def partner_offsets(self, num_examples: int, views: int) -> np.ndarray:
-    """Return how many rows further in its set each example's partner in each view's mix stands.
+  def mix(self, num_examples: int) -> np.ndarray:
+    """Return what `partner_offsets` finds each example's partners by: uint32 [num_examples, 3].
 
-    In a view all rows are turned by one drawn number: each example is a partner once, never its
-    own. View 0 is not mixed.
+    Its row, the number of rows, the seed.
 
-    Returns:
-      int32 [num_examples, views]; row + offset is a row of the set.
     Raises:
       DataError: one example alone.
     """
     if num_examples < 2:
-      raise dataset.DataError(
-        f'data.augment.mixup_alpha: a set of {num_examples} has nothing to mix, expected 2 or more'
+      raise errors.DataError(
+        f'augment.mixup_alpha: a set of {num_examples} has nothing to mix, expected 2 or more'
       )
-    turns = [
-      np.random.default_rng([self.seed, view]).integers(1, num_examples) if view else 0
-      for view in range(views)
-    ]
-    rows = np.arange(num_examples)[:, None]
-    return ((rows + np.array(turns)[None]) % num_examples - rows).astype(np.int32)
+    rows = np.arange(num_examples)
+    return np.stack(np.broadcast_arrays(rows, num_examples, self.seed), axis=1).astype(np.uint32)
 
 
-def build(config: Mapping[str, Any], image_shape: tuple[int, int, int]) -> Augmentation:
+def build(
+  config: Mapping[str, Any], image_shape: Sequence[int], where: str = 'data.augment'
+) -> Augmentation:
   """Make the Augmentation of a config's data.augment, for images [height, width, channels].
 
   Raises:
-    DataError: a number out of range; the message names the key.
+    DataError: a number out of range; the message names the key, which is found at `where`.
   """
   side = min(image_shape[:2])
   least = {'crop_min_scale': 1 / side}
@@ -110,7 +105,7 @@ def build(config: Mapping[str, Any], image_shape: tuple[int, int, int]) -> Augme
     low, high = least.get(key, 0), most.get(key, math.inf)
     if not low <= value <= high or math.isinf(value):
       expected = f'{low} or more' if math.isinf(high) else f'{low} to {high}'
-      raise dataset.DataError(f'data.augment.{key} is {value}, expected {expected}')
+      raise errors.DataError(f'{where}.{key} is {value}, expected {expected}')
   return Augmentation(**config)
 
 
@@ -127,6 +122,27 @@ def augment(settings: Augmentation, raw: Mapping[str, jax.Array], views: jax.Arr
   partners, _ = _view(settings, raw['partner_input'], raw['partner_id'], views)
   shares = shares[:, None, None, None]
   return shares * pixels + (1 - shares) * partners
+
+
+def partner_offsets(mix: Any, views: Any) -> Any:
+  """How many rows further in its set each example's partner in a view's mix stands.
+
+  In a view all rows of a set are turned by one number, hashed of seed and view: each example is a
+  partner once, never its own. View 0 is not mixed.
+
+  Args:
+    mix: uint32 [batch, 3] of `Augmentation.mix`.
+    views: int32 [batch]. Both are of NumPy, or of JAX: the result as well, and the same.
+
+  Returns:
+    int32 [batch]; row + offset is a row of the set.
+  """
+  row, size, seed = mix[:, 0], mix[:, 1], mix[:, 2]
+  bits = seed * np.uint32(0x9E3779B9) + views.astype(np.uint32)
+  for factor in (0x85EBCA6B, 0xC2B2AE35):  # the end of MurmurHash3
+    bits = (bits ^ (bits >> np.uint32(16))) * np.uint32(factor)
+  turn = (1 + (bits ^ (bits >> np.uint32(16))) % (size - 1)) * (views > 0)
+  return ((row + turn) % size).astype(np.int32) - row.astype(np.int32)
 
 
 class _Draws(NamedTuple):

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from shallow_jax.data import dataset as dataset_lib
+from shallow_jax.data import preprocessing
 from shallow_jax.settings import defaults
 from shallow_jax.settings import keys
 from shallow_jax.settings import targets as targets_lib
@@ -13,10 +14,14 @@ Networks = Mapping[str, Mapping[str, Any]]
 
 
 class LogitSet(NamedTuple):
-  """A set of the data in a number of views, over which a network's logits are stored."""
+  """A set of the data in a number of views, over which a network's logits are stored.
+
+  `augment` has the items in which the views are made otherwise than data.augment says.
+  """
 
   name: str
   views: int
+  augment: tuple[tuple[str, Any], ...] = ()
 
 
 def aligner(networks: Networks, name: str) -> str | None:
@@ -98,7 +103,8 @@ def check_examples(networks: Networks, dataset: dataset_lib.Dataset) -> None:
 
 def student_sets(entry: Mapping[str, Any]) -> list[LogitSet]:
   """The sets that a student learns from, and the one it is selected by."""
-  learned = [LogitSet(name, entry['views']) for name in entry['examples']]
+  augment = tuple(entry['augment'].items()) if entry['views'] > 1 else ()
+  learned = [LogitSet(name, entry['views'], augment) for name in entry['examples']]
   return [*learned, LogitSet('validation', 1)]
 
 
@@ -115,7 +121,8 @@ def fingerprint(
     'entry': {
       key: value
       for key, value in entry.items()
-      if key not in keys.PRESENTATION and not (key in keys.YOUNGER and value == keys.NETWORK[key])
+      if key not in (*keys.PRESENTATION, 'augment')  # which is in the data's views
+      and not (key in keys.YOUNGER and value == keys.NETWORK[key])
     }
   }
   if entry['model'] is not None:
@@ -125,7 +132,7 @@ def fingerprint(
       'class_names': dataset['class_names'],
       'preprocessing': dataset['preprocessing'],
       'splits': {key: dataset['splits'][key] for key in sets},
-      'views': dataset['views'] if entry['views'] > 1 else None,
+      'views': {**dataset['views'], **entry['augment']} if entry['views'] > 1 else None,
     }
   if targets_lib.target(entry) is not None:
     found['logits_dtype'] = logits['dtype']
@@ -231,7 +238,10 @@ def _check_examples(entry: Mapping[str, Any], dataset: dataset_lib.Dataset, wher
       raise defaults.ConfigError(f'{where}.examples: {name!r} is never trained on')
     if needs_labels and (split.arrays['label'] < 0).any():
       raise defaults.ConfigError(f'{where}.examples: {name!r} has examples without a label')
-  if dataset.partner_offsets is not None and entry['views'] > 1 and not needs_labels:
+  views = preprocessing.augmented(dataset, entry['augment'], f'{where}.augment').augmentation
+  if entry['augment'] and entry['views'] == 1:
+    raise defaults.ConfigError(f'{where}.augment: views is 1, each example as it is; expected {{}}')
+  if views is not None and views.mixup_alpha and entry['views'] > 1 and not needs_labels:
     _check_unlabelled_mixes(entry, where)
   if entry['batch_size'] > count:
     raise defaults.ConfigError(

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from shallow_jax.data import dataset as dataset_lib
+from shallow_jax.data import preprocessing
 from shallow_jax.logits import manifest as logit_manifest
 from shallow_jax.logits import predict
 from shallow_jax.logits import rows as rows_lib
@@ -16,6 +18,7 @@ from shallow_jax.pipeline import realigned_labels
 from shallow_jax.pipeline import trained
 from shallow_jax.runtime import metric_writer
 from shallow_jax.runtime import processes
+from shallow_jax.runtime import storage
 from shallow_jax.runtime import workdir as workdir_lib
 from shallow_jax.settings import targets as targets_lib
 
@@ -119,7 +122,8 @@ def targets(
 def _compute(
   experiment: experiment_lib.Experiment, source: Source, logit_set: graph.LogitSet
 ) -> None:
-  split = experiment.dataset.with_partners(*logit_set)
+  dataset = _dataset(experiment, logit_set)
+  split = dataset.with_partners(logit_set.name, logit_set.views)
   options = experiment.config['logits']
   sources = [source]
   if options['keep_members'] and len(source.members) > 1:
@@ -136,12 +140,18 @@ def _compute(
 
     predict.to_store(
       trained.load_members(experiment, source.members),
-      experiment.dataset,
+      dataset,
       split,
       [_place(experiment, each, logit_set) for each in sources],
       batch_size=options['batch_size'],
       on_shard=on_shard,
     )
+
+
+def _dataset(
+  experiment: experiment_lib.Experiment, logit_set: graph.LogitSet
+) -> dataset_lib.Dataset:
+  return preprocessing.augmented(experiment.dataset, dict(logit_set.augment))
 
 
 def _place(
@@ -150,9 +160,12 @@ def _place(
   """Where a store lies, and what is in it."""
   is_ensemble = bool(experiment.networks[source.network]['ensemble'])
   owner = experiment.folder(source.network, None if is_ensemble else source.members[0][1])
-  folder = owner / workdir_lib.LOGITS / workdir_lib.logit_set(*logit_set)
-  dataset, options = experiment.dataset, experiment.config['logits']
+  dataset, options = _dataset(experiment, logit_set), experiment.config['logits']
   described = dataset.fingerprint()
+  is_usual = dataset.augmentation == experiment.dataset.augmentation
+  other_views = '' if is_usual else storage.sha256_json(described['views'])[:8]
+  name = workdir_lib.logit_set(logit_set.name, logit_set.views, other_views)
+  folder = owner / workdir_lib.LOGITS / name
   split = dataset.splits[logit_set.name]
   return folder, logit_manifest.Spec(
     views=logit_set.views,
@@ -180,12 +193,13 @@ def _check_recomputed(
   logits: Any,
 ) -> None:
   """Computes seeded rows of the last view again: a store of the right form may hold wrong rows."""
-  arrays = experiment.dataset.with_partners(*logit_set).arrays
+  dataset = _dataset(experiment, logit_set)
+  arrays = dataset.with_partners(logit_set.name, logit_set.views).arrays
   count = min(RECOMPUTED_ROWS, len(arrays['id']))
   rows = np.sort(np.random.default_rng(0).choice(len(arrays['id']), count, replace=False))
   again = predict.logits(
     trained.load_members(experiment, source.members),
-    experiment.dataset,
+    dataset,
     arrays,
     batch_size=experiment.config['logits']['batch_size'],
     view=logit_set.views - 1,

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from shallow_jax.data import dataset as dataset_lib
+from shallow_jax.data import preprocessing
 from shallow_jax.pipeline import experiment as experiment_lib
 from shallow_jax.pipeline import graph
 from shallow_jax.pipeline import realigned_labels
@@ -49,6 +50,7 @@ def problem(
 ) -> problem_lib.Problem:
   """A seed's net, its examples and their targets; `entry` has a trial's settings in place."""
   dataset = realigned_labels.dataset(experiment, network)
+  dataset = preprocessing.augmented(dataset, entry['augment'])
   on_logits = targets_lib.target(entry) is not None
   mixed_views = entry['views'] if on_logits else 1  # a mix has logits, but no label
   sets = [dataset.with_partners(name, mixed_views) for name in entry['examples']]

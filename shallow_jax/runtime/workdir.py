@@ -9,7 +9,8 @@
 <network>/trial-<i>/, search.json      its search; the best trial becomes seed 0
 <network>/seed-<i>/                    metrics.jsonl, TensorBoard events, checkpoints/ until it is
                                        trained, then weights/ and (last) trained.json
-<network>/seed-<i>/logits/<set>/       <set>-<n>-views/ of several; an ensemble's under <network>/
+<network>/seed-<i>/logits/<set>/       <set>-<n>-views/ of several, and with a hash where they are
+                                       made as the student says; an ensemble's under <network>/
 <network>/alignment/                   <set>.npy, manifest.json: labels that it realigned
 <network>/predictions.npy              of speech phone_errors.npz
 <network>/result.json                  written last: the network is done
@@ -60,6 +61,7 @@ def trial(number: int) -> str:
   return f'trial-{number}'
 
 
-def logit_set(name: str, views: int) -> str:
-  """A store of logits over a set, within LOGITS."""
-  return f'{name}-{views}-views' if views > 1 else name
+def logit_set(name: str, views: int, other_views: str = '') -> str:
+  """A store of logits over a set, within LOGITS; views made otherwise than usual have a hash."""
+  parts = [name, *([f'{views}-views'] if views > 1 else []), *filter(None, [other_views])]
+  return '-'.join(parts)

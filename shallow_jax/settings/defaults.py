@@ -46,7 +46,7 @@ def complete(config: Mapping[str, Any] | ml_collections.ConfigDict) -> ml_collec
       f'config.splits: data {full["data"]["name"]!r} has no split_seed; expected ()'
     )
   full['networks'] = {
-    _network_name(name): _network(entry, f'config.networks.{name}')
+    _network_name(name): _network(entry, full['data'].get('augment', {}), f'config.networks.{name}')
     for name, entry in values_lib.mapping(full['networks'], 'config.networks').items()
   }
   choice(full['parallel']['compile'], parallel.COMPILE, 'config.parallel.compile')
@@ -108,8 +108,10 @@ def _derived_set(entry: Mapping[str, Any], where: str) -> dict[str, Any]:
   return full
 
 
-def _network(entry: Mapping[str, Any], where: str) -> dict[str, Any]:
-  full = values_lib.merge(keys.NETWORK, entry, where, free=('model', 'fit', 'search', 'paper'))
+def _network(entry: Mapping[str, Any], augment: Mapping[str, Any], where: str) -> dict[str, Any]:
+  full = values_lib.merge(
+    keys.NETWORK, entry, where, free=('model', 'augment', 'fit', 'search', 'paper')
+  )
   if (full['model'] is None) == (not full['ensemble']):
     raise ConfigError(f'{where}: expected exactly one of model and ensemble')
   if full['model'] is not None:
@@ -117,6 +119,8 @@ def _network(entry: Mapping[str, Any], where: str) -> dict[str, Any]:
     choice(name, list(models.MODELS), f'{where}.model.name')
     arguments = dict(models.arguments(name), name=name)
     full['model'] = values_lib.merge(arguments, full['model'], f'{where}.model')
+  merged = values_lib.merge(augment, full['augment'], f'{where}.augment')
+  full['augment'] = {key: merged[key] for key in full['augment']}
   full['fit'] = _fit(full, f'{where}.fit')
   if full['paper'] is not None:
     full['paper'] = values_lib.merge(keys.PAPER, full['paper'], f'{where}.paper')

@@ -50,6 +50,7 @@ NETWORK = dict(
   targets='labels',  # or a network, or one seed of it: 'cnn/0'; of speech 'alignment:cnn' too
   examples=('train',),  # the sets to train on
   views=1,  # augmented views of each example, one an epoch in turn; 1: as it is
+  augment={},  # where they are made in another way than data.augment says: what differs
   loss=dict(
     name='cross_entropy',
     temperature=1.0,  # of kl

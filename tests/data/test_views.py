@@ -6,11 +6,13 @@ import hashlib
 import itertools
 
 import jax
+import jax.numpy as jnp
 from matplotlib import colors
 import numpy as np
 from PIL import Image
 import pytest
 from scipy import stats
+from support import mixes
 
 from shallow_jax.data import dataset
 from shallow_jax.data import views as views_lib
@@ -63,8 +65,7 @@ def views(settings, batch, view):
 
 def mixed(settings, batch, view):
   """The batch as a set of its own, each image with its partner."""
-  offsets = settings.partner_offsets(len(batch['id']), view + 1)
-  arrays = {**batch, 'partner_offset': offsets}
+  arrays = {**batch, 'mix': settings.mix(len(batch['id']))}
   rows = np.arange(len(batch['id']))
   return views(settings, dataset.take_views(arrays, rows, np.full_like(rows, view)), view)
 
@@ -224,7 +225,7 @@ def test_mixes_have_the_larger_share_of_their_own_image(batch):
   shares = []
   for view in range(1, 5):
     own = batch['input'].astype(np.float64)
-    others = np.roll(own, -settings.partner_offsets(64, view + 1)[0, view], axis=0)
+    others = np.roll(own, -mixes.all_offsets(settings.mix(64), view + 1)[0, view], axis=0)
     view_of = mixed(settings, batch, view)
     direction = own - others
     share = ((view_of - others) * direction).sum((1, 2, 3)) / (direction**2).sum((1, 2, 3))
@@ -239,7 +240,7 @@ def test_mixes_have_the_larger_share_of_their_own_image(batch):
 
 def test_a_mix_is_made_of_both_images_views(batch):
   both = views(ALL, batch, 2)  # without partners
-  others = np.roll(both, -ALL.partner_offsets(64, 3)[0, 2], axis=0)
+  others = np.roll(both, -mixes.all_offsets(ALL.mix(64), 3)[0, 2], axis=0)
   mix = mixed(ALL, batch, 2)
   assert (mix > np.minimum(both, others) - 1e-3).all()
   assert (mix < np.maximum(both, others) + 1e-3).all()
@@ -247,17 +248,18 @@ def test_a_mix_is_made_of_both_images_views(batch):
 
 
 def test_partners_are_other_examples_of_the_set_each_once(batch):
-  offsets = ALL.partner_offsets(50, 40)
+  offsets = mixes.all_offsets(ALL.mix(50), 40)
   partners = np.arange(50)[:, None] + offsets
   np.testing.assert_array_equal(np.sort(partners, axis=0), np.tile(np.arange(50)[:, None], 40))
   assert (offsets[:, 1:] != 0).all()
   assert len(np.unique(offsets[0, 1:] % 50)) > 20
-  np.testing.assert_array_equal(ALL.partner_offsets(50, 3), offsets[:, :3])
-  other = dataclasses.replace(ALL, seed=1).partner_offsets(50, 40)
+  other = mixes.all_offsets(dataclasses.replace(ALL, seed=1).mix(50), 40)
   assert (other != offsets).any(axis=0).mean() > 0.8
-  np.testing.assert_array_equal(ALL.partner_offsets(2, 2)[:, 1], [1, -1])
+  np.testing.assert_array_equal(mixes.all_offsets(ALL.mix(2), 2)[:, 1], [1, -1])
+  of_jax = views_lib.partner_offsets(jnp.asarray(ALL.mix(50)), jnp.full(50, 7))
+  np.testing.assert_array_equal(of_jax, offsets[:, 7])
   with pytest.raises(dataset.DataError, match='a set of 1 has nothing to mix'):
-    ALL.partner_offsets(1, 2)
+    ALL.mix(1)
 
 
 @pytest.mark.parametrize('name', [field.name for field in dataclasses.fields(OFF)])

@@ -63,7 +63,6 @@ def make_dataset(noise=0.3):
     inputs=inputs_of,
     input_shape=(NUM_STATES,),
     notes={'source': 'made up'},
-    view_fingerprint={},
     recognition=found,
   )
 

@@ -174,7 +174,6 @@ def dataset(train=100, unlabelled=50, validation=20):
     inputs=lambda constants, raw, view: raw['input'],
     input_shape=(4,),
     notes={},
-    view_fingerprint=dict(augment=False),
   )
 
 
@@ -217,7 +216,8 @@ def test_validation_and_test_are_never_trained_on(name):
 
 def test_a_student_learns_from_its_views_and_is_selected_by_validation():
   entry = networks(a=STUDENT | dict(views=3))['a']
-  assert graph.student_sets(entry) == [('train', 3), ('unlabelled', 3), ('validation', 1)]
+  expected = [('train', 3, ()), ('unlabelled', 3, ()), ('validation', 1, ())]
+  assert graph.student_sets(entry) == expected
 
 
 @pytest.mark.parametrize(

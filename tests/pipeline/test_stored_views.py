@@ -6,6 +6,7 @@ import shutil
 import jax
 import numpy as np
 import pytest
+from support import mixes
 
 from shallow_jax import data as data_lib
 from shallow_jax import models
@@ -15,8 +16,10 @@ from shallow_jax.logits import manifest as logit_manifest
 from shallow_jax.logits import store as logit_store
 from shallow_jax.pipeline import graph
 from shallow_jax.pipeline import run as run_lib
+from shallow_jax.pipeline import teacher as teacher_lib
 from shallow_jax.pipeline import trained
 from shallow_jax.pipeline import trainings
+from shallow_jax.runtime import errors
 from shallow_jax.settings import defaults
 from shallow_jax.training import feed as feed_lib
 from shallow_jax.training import problem as problem_lib
@@ -109,7 +112,7 @@ def test_stored_logits_are_those_of_each_view_of_the_whole_set(
   experiment, workdir, teacher_logits, name
 ):
   augment, shape = experiment.config['data']['augment'], experiment.dataset.input_shape
-  offsets = views_lib.build(augment, shape).partner_offsets(SIZES[name], VIEWS)
+  offsets = mixes.all_offsets(views_lib.build(augment, shape).mix(SIZES[name]), VIEWS)
   arrays = experiment.dataset.splits[name].arrays
   store = logit_store.load(workdir / 'cnn' / 'seed-0' / 'logits' / f'{name}-3-views')
   assert len(store.manifest.shards) > 2
@@ -142,7 +145,7 @@ def test_a_step_shows_the_pixels_that_its_targets_belong_to(experiment, caught, 
 
 
 def test_partners_come_from_the_examples_own_set(experiment, caught):
-  offsets = caught(experiment, 'mimic').examples['partner_offset']
+  offsets = mixes.all_offsets(caught(experiment, 'mimic').examples['mix'], VIEWS)
   rows = np.arange(sum(SIZES.values()))[:, None]
   in_train = rows < SIZES['train']
   np.testing.assert_array_equal(rows + offsets < SIZES['train'], np.tile(in_train, VIEWS))
@@ -163,7 +166,7 @@ def test_examples_that_do_not_fit_on_the_device_come_with_their_partners(tmp_pat
   splits = digits.splits
   rng = np.random.default_rng(0)
   examples = splits['train'].arrays | {
-    'partner_offset': rng.integers(400, size=(400, VIEWS)) - np.arange(400)[:, None],
+    'mix': views_lib.Augmentation().mix(400),
     'target': rng.normal(size=(400, VIEWS, 10)).astype(np.float32),
   }
   targets = rng.normal(size=(100, 1, 10)).astype(np.float32)
@@ -220,3 +223,56 @@ def test_a_share_of_labels_in_the_loss_is_refused_of_mixed_views(cifar_folder, e
 def test_a_setting_out_of_range_is_refused_before_anything_runs(cifar_folder, tmp_path):
   with pytest.raises(dataset_lib.DataError, match=r'data\.augment\.crop_padding is 32, expected'):
     run_lib.run(config(cifar_folder, crop_padding=32), tmp_path / 'run')
+
+
+def test_a_network_may_see_views_of_its_own(cifar_folder, workdir, caught, tmp_path):
+  own = dict(mixup_alpha=0.0, crop_padding=3)
+  changed = config(cifar_folder)
+  changed.networks.mimic.augment = own
+  copy = shutil.copytree(workdir, tmp_path / 'run', ignore=shutil.ignore_patterns('mimic'))
+  experiment = run_lib.prepare(defaults.plain(changed), copy)
+  teacher_lib.store_targets(experiment, 'mimic')
+  found = caught(experiment, 'mimic')
+  usual = experiment.dataset.augmentation
+  assert found.dataset.augmentation == dataclasses.replace(usual, **own)
+  assert sorted(found.examples) == ['id', 'input', 'label', 'target']  # no mix
+  # the logits of its views lie beside those of the usual ones, and belong to its pixels
+  stores = [folder.name for folder in (copy / 'cnn/seed-0/logits').glob('train-*')]
+  assert len(stores) == 2 and 'train-3-views' in stores
+  member, rows = trained.load_member(experiment, 'cnn', 0), np.arange(64)
+  raw = {name: found.examples[name][rows] for name in ('input', 'id')}
+  x = found.dataset.inputs(found.dataset.constants, raw, np.full(64, 2, np.int32))
+  expected = models.apply(member.module, member.variables, x)
+  np.testing.assert_allclose(found.examples['target'][rows, 2], expected, atol=1e-4)
+
+
+def test_a_networks_own_views_are_in_its_fingerprint_as_if_they_were_those_of_the_data(
+  cifar_folder, experiment
+):
+  own, of_data = config(cifar_folder), config(cifar_folder, crop_padding=3)
+  own.networks.mimic.augment = dict(crop_padding=3)
+  data = experiment.dataset.fingerprint()
+  of_data_views = data | {'views': data['views'] | {'crop_padding': 3}}
+
+  def fingerprint(changed, data):
+    plain = defaults.plain(changed)
+    return graph.fingerprint(plain['networks'], 'mimic', data, plain['logits'])
+
+  assert fingerprint(own, data) == fingerprint(of_data, of_data_views)
+  assert fingerprint(own, data) != fingerprint(config(cifar_folder), data)
+
+
+@pytest.mark.parametrize(
+  ('changes', 'message'),
+  [
+    (dict(augment=dict(padding=3)), r"mimic\.augment: unknown key 'padding'; did you mean"),
+    (dict(augment=dict(flip=1)), r'mimic\.augment\.flip: expected bool, not 1'),
+    (dict(augment=dict(crop_padding=32)), r'mimic\.augment\.crop_padding is 32, expected 0 to 31'),
+    (dict(augment=dict(flip=False), views=1), r'mimic\.augment: views is 1, each example as it is'),
+  ],
+)
+def test_views_of_its_own_that_cannot_be_are_refused(cifar_folder, experiment, changes, message):
+  given = config(cifar_folder).to_dict()
+  given['networks']['mimic'].update(changes)
+  with pytest.raises(errors.ExpectedError, match=message):
+    graph.check_examples(defaults.plain(defaults.complete(given))['networks'], experiment.dataset)

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from shallow_jax import data as data_lib
+from shallow_jax.data import views as views_lib
 from shallow_jax.logits import predict
 from shallow_jax.models import layers
 from shallow_jax.runtime import checkpoint
@@ -184,11 +185,10 @@ def examples_of(kind):
     before, after = context.reach(np.array([30, 20]))
     frames = rng.normal(size=(count, 5)).astype(np.float32)
     return arrays | {'input': frames, 'before': before, 'after': after}
-  rows = np.arange(count)[:, None]
   return arrays | {
     'input': rng.integers(0, 256, (count, 4, 4, 3), np.uint8),
     'target': rng.normal(size=(count, views, 10)).astype(np.float32),
-    'partner_offset': ((rows + np.array([[1, 7, 30]])) % count - rows).astype(np.int32),
+    'mix': views_lib.Augmentation().mix(count),
   }
 
 

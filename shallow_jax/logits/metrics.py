@@ -32,7 +32,7 @@ def calibration_error(logits: np.ndarray, labels: np.ndarray, num_bins: int = 15
   return 100.0 * float(np.sum(gaps) / len(labels))
 
 
-def fidelity(logits: np.ndarray, targets: np.ndarray) -> dict[str, float]:
+def fidelity(logits: np.ndarray, targets: np.ndarray) -> dict[str, float | None]:
   """How closely logits [n, classes] follow a teacher's.
 
   Returns `agreement` (share of equal predictions, per cent), `logit_r2` (1 minus the ratio of
@@ -49,12 +49,15 @@ def fidelity(logits: np.ndarray, targets: np.ndarray) -> dict[str, float]:
   }
 
 
-def r_squared(logits: np.ndarray, targets: np.ndarray) -> float:
-  """1 - Σ (g - z)² / Σ (z - mean z)², sums over examples and classes, means per class."""
+def r_squared(logits: np.ndarray, targets: np.ndarray) -> float | None:
+  """1 - Σ (g - z)² / Σ (z - mean z)², sums over examples and classes, means per class.
+
+  None where no class's targets vary: of one example, or of a teacher that says the same of all.
+  """
   targets = np.asarray(targets, np.float64)
   residual = np.sum(np.square(logits - targets))
   total = np.sum(np.square(targets - targets.mean(axis=0, keepdims=True)))
-  return float(1.0 - residual / total)
+  return float(1.0 - residual / total) if total > 0 else None
 
 
 def one_class_predicted(logits: np.ndarray) -> bool:

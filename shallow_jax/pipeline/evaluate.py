@@ -43,14 +43,27 @@ PhoneScorer = Callable[[Mapping[str, np.ndarray]], recognise.Recognised]
 
 
 def is_finished(experiment: experiment_lib.Experiment, network: str) -> bool:
-  """Whether `result.json` is there and was read off the weights that are there now."""
+  """Whether `result.json` is there and says what the weights, sets and settings of today give.
+
+  Where not, `evaluate` is due: a result that was read off another test set is not shown beside
+  those of this one.
+  """
   path = experiment.folder(network) / workdir_lib.RESULT
   if not path.exists():
     return False
   members = experiment.members(network)
   if any(trained.read_trained(experiment.folder(*member)) is None for member in members):
     return False
-  return storage.read_json(path)['weights'] == trained.weights_of(experiment, members)
+  result = storage.read_json(path)
+  if result['weights'] != trained.weights_of(experiment, members):
+    return False
+  if 'evaluated_on' not in result:
+    different = ['its result does not say on which examples it was']
+  else:
+    different = storage.differences(result['evaluated_on'], _evaluated_on(experiment))
+  if different:
+    _log.info('%s: to be evaluated again, %s', network, '; '.join(different[:3]))
+  return not different
 
 
 def evaluate(experiment: experiment_lib.Experiment, network: str) -> dict[str, Any]:
@@ -94,6 +107,7 @@ def evaluate(experiment: experiment_lib.Experiment, network: str) -> dict[str, A
     'search': search,
     'paper': entry['paper'],
     'provenance': _provenance(experiment, network, records, search),
+    'evaluated_on': _evaluated_on(experiment),
     'weights': trained.weights_of(experiment, members),
   }
   if per is not None:
@@ -119,6 +133,19 @@ def scores(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
     'error': metrics.error(logits, labels),
     'error_by_class': metrics.error_by_class(logits, labels),
     'calibration_error': metrics.calibration_error(logits, labels),
+  }
+
+
+def _evaluated_on(experiment: experiment_lib.Experiment) -> dict[str, Any]:
+  """All that a result depends on beside the weights, for JSON."""
+  described = experiment.dataset.fingerprint()
+  settings = dict(experiment.config['evaluation'])
+  if experiment.dataset.recognition is None:
+    del settings['decoding']
+  return {
+    'sets': {name: described['splits'][name] for name in SETS},
+    'recognition': described.get('recognition'),
+    'settings': settings,
   }
 
 
@@ -152,11 +179,11 @@ def _by_seed(found: Sequence[Mapping[str, Any] | None], key: str) -> list[Any]:
   return [None if each is None else each[key] for each in found]
 
 
-def _mean(values: Sequence[Mapping[str, float] | None]) -> dict[str, float] | None:
+def _mean(values: Sequence[Mapping[str, float | None] | None]) -> dict[str, float | None] | None:
   known = [value for value in values if value is not None]
   if not known:
     return None
-  return {key: float(np.mean([value[key] for value in known])) for key in known[0]}
+  return {key: metrics.summary([value[key] for value in known])['mean'] for key in known[0]}
 
 
 def _error_by_class(

@@ -133,8 +133,8 @@ def _sweeps_text(results: Mapping[str, Any], shown: Mapping[str, str]) -> str:
 
 _FACTOR_NOTE = (
   'For each net: how many times its size another series needs for the same mean error, on lines '
-  'between the measured sizes over the logarithm of the size. Interval: seeds drawn anew with '
-  'replacement, 2.5th to 97.5th percentile; of few seeds it is rather too narrow.'
+  'between the measured sizes over the logarithm of the size. Interval: 95 %, from the spread of '
+  "the seeds by Student's t; none where a size has fewer than three seeds."
 )
 
 

@@ -1,15 +1,9 @@
-"""What an experiment found, in numbers: result files gathered, pooled and compared; and curves.
-
-Curves of training are read from the metrics.jsonl that each seed leaves; they are only drawn.
-"""
+"""What an experiment found, in numbers: result files gathered, pooled and compared."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-import json
 import pathlib
 import statistics
 from typing import Any
-
-import numpy as np
 
 from shallow_jax.report import comparison
 from shallow_jax.report import predictions
@@ -24,10 +18,19 @@ SCHEMA_VERSION = 1
 
 Entry = comparison.Entry
 Entries = comparison.Entries
-Curve = tuple[np.ndarray, np.ndarray]
 
-# The runs of several splits must agree on these.
-_SAME_IN_ALL_SPLITS = 'kind architecture depth parameters hidden_units targets loss'.split()
+# What becomes of the keys of several splits' results. They must agree on these,
+_SAME_IN_ALL_SPLITS = (
+  *('kind', 'architecture', 'depth', 'parameters', 'hidden_units', 'multiply_adds', 'bytes'),
+  *('targets', 'loss'),
+)
+# the means of these are shown (of a class, or a batch size, over the splits that have it),
+_AVERAGED = ('fidelity', 'error_by_class', 'calibration_error', 'latency_ms', 'alignment')
+# these `_pooled` joins each in its own way, these are of today's config, these of one run alone.
+_JOINED = ('seeds', 'metrics', 'flags', 'search', 'evaluated_on', 'provenance')
+_SHOWN = ('label', 'paper')
+_OF_ONE_RUN = ('weights',)
+POOLED = (*_SAME_IN_ALL_SPLITS, *_AVERAGED, *_JOINED, *_SHOWN, *_OF_ONE_RUN)
 
 
 class ResultsError(errors.ExpectedError, RuntimeError):
@@ -48,7 +51,8 @@ def collect(config: Mapping[str, Any], workdir: pathlib.Path) -> dict[str, Any]:
     name: _entry(config['networks'][name], name, by_split, folders, sizes)
     for name, by_split in found.items()
   }
-  roles = comparison.roles_of(networks, settings)
+  roles = comparison.roles_of(networks, settings, config['networks'])
+  compared = comparison.with_others(networks, roles, config['networks'])
   return {
     'schema_version': SCHEMA_VERSION,
     'experiment': config['name'] or config['data']['name'],
@@ -58,7 +62,7 @@ def collect(config: Mapping[str, Any], workdir: pathlib.Path) -> dict[str, Any]:
     'order': list(networks),
     'networks': networks,
     'roles': roles,
-    'comparison': _with_tests(comparison.with_others(networks, roles), folders, found),
+    'comparison': _with_tests(compared, folders, found),
     'attribution': comparison.attribution(config['networks'], networks, settings['attribution']),
     'sweeps': sweeps.collect(settings['sweeps'], config['networks'], networks, sizes),
   }
@@ -130,14 +134,17 @@ def _entry(
 
 
 def _interval(entry: Entry, count: int | None) -> list[float] | None:
-  """Wilson's 95 % interval of the mean test error, in per cent; `count` examples in the test set.
+  """Wilson's 95 % interval of the mean test error, in per cent.
 
+  `count`: the examples of the test set, where the result does not say on how many it was evaluated.
   Of several splits each has that many: their test sets overlap, so they don't count as one. Of
   phones it is the bootstrap's.
   """
   if entry['metrics']['test']['per'] is not None:
     return entry['metrics']['test']['per']['interval']
   mean = entry['metrics']['test']['error']['mean']
+  if 'evaluated_on' in entry:
+    count = entry['evaluated_on']['sets']['test']['count']
   if not count or mean is None:
     return None
   return [100 * end for end in uncertainty.wilson_interval(mean / 100, count)]
@@ -145,7 +152,7 @@ def _interval(entry: Entry, count: int | None) -> list[float] | None:
 
 def _single(result: Entry) -> dict[str, Any]:
   provenance = {key: value for key, value in result['provenance'].items() if key != 'versions'}
-  kept = {key: value for key, value in result.items() if key != 'weights'}
+  kept = {key: value for key, value in result.items() if key not in _OF_ONE_RUN}
   return kept | {'provenance': provenance}
 
 
@@ -154,8 +161,11 @@ def _pooled(
 ) -> dict[str, Any]:
   """One entry of a network's results, and its phone errors, in several splits."""
   results = list(by_split.values())
+  unknown = {key for result in results for key in result} - {*POOLED}
+  if unknown:
+    raise ResultsError(f'{name}: no rule how splits are pooled for {", ".join(sorted(unknown))}')
   for key in _SAME_IN_ALL_SPLITS:
-    texts = {storage.canonical_json(result[key]) for result in results}
+    texts = {storage.canonical_json(result.get(key)) for result in results}
     if len(texts) > 1:
       raise ResultsError(f'{name}: the splits differ in {key}: {", ".join(sorted(texts))}')
   first = _single(results[0])
@@ -174,14 +184,18 @@ def _pooled(
       }
       for split, metric in first['metrics'].items()
     },
-    'fidelity': _mean_by_key([result['fidelity'] for result in results]),
-    'calibration_error': _mean([result['calibration_error'] for result in results]),
-    'latency_ms': _mean_by_key([result['latency_ms'] for result in results]),
+    **{
+      key: _averaged(name, key, [result[key] for result in results if key in result])
+      for key in _AVERAGED
+      if any(key in result for result in results)
+    },
     'flags': {
       flag: [f'split-{s}/seed-{seed}' for s, r in by_split.items() for seed in r['flags'][flag]]
       for flag in first['flags']
     },
+    'search': None,
     'search_by_split': {split: result['search'] for split, result in by_split.items()},
+    **_evaluated_on(results),
     'provenance': _pooled_provenance([_single(result)['provenance'] for result in results]),
   }
 
@@ -244,9 +258,32 @@ def _mean(values: Iterable[float | None]) -> float | None:
   return statistics.fmean(known) if known else None
 
 
-def _mean_by_key(values: Iterable[Mapping[str, float] | None]) -> dict[str, float] | None:
+def _averaged(name: str, key: str, values: Sequence[Any]) -> Any:
+  """The mean of the splits' values that are known, of a dict value by value; words must agree."""
   known = [value for value in values if value is not None]
-  return {key: statistics.fmean(each[key] for each in known) for key in known[0]} if known else None
+  if not known:
+    return None
+  if isinstance(known[0], Mapping):
+    inner = dict.fromkeys(inner for value in known for inner in value)
+    return {
+      each: _averaged(name, f'{key}.{each}', [value.get(each) for value in known]) for each in inner
+    }
+  if isinstance(known[0], str):
+    if len({*known}) > 1:
+      raise ResultsError(f'{name}: the splits differ in {key}: {", ".join(sorted({*known}))}')
+    return known[0]
+  return statistics.fmean(known)
+
+
+def _evaluated_on(results: Sequence[Entry]) -> dict[str, Any]:
+  """How many examples the sets have, which must be as many in each split; older ones don't say."""
+  known = [result['evaluated_on'] for result in results if 'evaluated_on' in result]
+  if len(known) < len(results):
+    return {}
+  counts = [{name: {'count': each['count']} for name, each in on['sets'].items()} for on in known]
+  if any(count != counts[0] for count in counts):
+    raise ResultsError(f'splits were evaluated on sets of different sizes: {counts}')
+  return {'evaluated_on': {'sets': counts[0]}}
 
 
 def _versions(networks: Iterable[Entries]) -> dict[str, str]:
@@ -273,51 +310,3 @@ def _data(folders: Mapping[str, pathlib.Path]) -> dict[str, Any]:
       'splits': [split for split in folders if split],
     }
   return {}
-
-
-def read_curve(
-  folders: Sequence[pathlib.Path], kind: str = 'validation', value: str = 'error'
-) -> Curve | None:
-  """Steps [evaluations] and values [seeds, evaluations] of a network; None if it has none.
-
-  A seed that stopped early keeps its last value; one that diverged is left out.
-
-  Args:
-    kind: `validation` or `train`.
-    value: `error`, in per cent, of validation; `loss` of either.
-  """
-  seeds = [_lines(path) for path in _metric_files(folders)]
-  by_step = [
-    {line['step']: line[value] for line in lines if line['kind'] == kind}
-    for lines in seeds
-    if not any('nonfinite' in line for line in lines)
-  ]
-  found = [each for each in by_step if each]
-  if not found:
-    return None
-  steps = sorted({step for each in found for step in each})
-  return np.array(steps), np.array([[_last_at(each, step) for step in steps] for each in found])
-
-
-def _last_at(by_step: Mapping[int, float], step: int) -> float:
-  before = [known for known in by_step if known <= step]
-  return by_step[max(before)] if before else float('nan')
-
-
-def seconds_per_step(folders: Sequence[pathlib.Path]) -> float | None:
-  """The mean over a network's finished seeds, compiling and evaluating included."""
-  seeds = [(path.parent / workdir_lib.TRAINED, _lines(path)) for path in _metric_files(folders)]
-  return _mean(
-    storage.read_json(trained)['wall_seconds'] / lines[-1]['step']
-    for trained, lines in seeds
-    if lines and trained.exists()
-  )
-
-
-def _metric_files(folders: Sequence[pathlib.Path]) -> list[pathlib.Path]:
-  pattern = f'{workdir_lib.EVERY_SEED}/{workdir_lib.METRICS}'
-  return [path for folder in folders for path in sorted(folder.glob(pattern))]
-
-
-def _lines(path: pathlib.Path) -> list[dict[str, Any]]:
-  return [json.loads(line) for line in path.read_text().splitlines()]

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-RESAMPLES = 2000  # of the seeds, for the interval of a factor in size
+DRAWS = 4000  # of the mean errors, for the interval of a factor in size
+MIN_SEEDS = 3  # of each size: two say too little of how far seeds differ
 
 _Z = statistics.NormalDist().inv_cdf(0.975)
 
@@ -85,15 +86,14 @@ def size_for(sizes: np.ndarray, errors: np.ndarray, goal: float) -> float:
   return float(np.exp(low + share * (high - low)))
 
 
-def size_factor(
-  of: Sequence[Budget], goal: Budget, *, resamples: int = RESAMPLES, seed: int = 0
-) -> dict[str, Any]:
+def size_factor(of: Sequence[Budget], goal: Budget, *, seed: int = 0) -> dict[str, Any]:
   """How many times the size of `goal` the nets `of` need to have its mean error, for JSON.
 
   Returns `factor`, and `bound`: '' if it lies between measured sizes, 'at most' if already the
-  smallest net is as good, 'more than' if the largest is not. `interval`: the 2.5th and 97.5th
-  percentiles when seeds are drawn anew with replacement, each size by itself; an end that lies
-  beyond the largest size is None. No interval (None) unless every size has two seeds or more.
+  smallest net is as good, 'more than' if the largest is not. `interval`: 95 %, by DRAWS of every
+  size's mean error about the measured one, each of its own standard error and Student's t with
+  its own degrees of freedom; an end that lies beyond the largest size is None. No interval (None)
+  unless every size has MIN_SEEDS.
   """
   of = sorted(of, key=lambda budget: budget.size)
   sizes = np.array([budget.size for budget in of])
@@ -105,23 +105,24 @@ def size_factor(
   return {
     'factor': min(needed, float(sizes[-1])) / goal.size,
     'bound': bound,
-    'interval': _factor_interval(of, goal, sizes, resamples, np.random.default_rng(seed)),
+    'interval': _factor_interval(of, goal, sizes, np.random.default_rng(seed)),
   }
 
 
 def _factor_interval(
-  of: Sequence[Budget], goal: Budget, sizes: np.ndarray, resamples: int, rng: np.random.Generator
+  of: Sequence[Budget], goal: Budget, sizes: np.ndarray, rng: np.random.Generator
 ) -> list[float | None] | None:
-  if min(len(budget.errors) for budget in (*of, goal)) < 2:
+  if min(len(budget.errors) for budget in (*of, goal)) < MIN_SEEDS:
     return None
-  errors = np.stack([_resampled_means(budget, resamples, rng) for budget in of], axis=1)
-  goals = _resampled_means(goal, resamples, rng)
+  errors = np.stack([_drawn_means(budget, rng) for budget in of], axis=1)
+  goals = _drawn_means(goal, rng)
   needed = [size_for(sizes, row, each) for row, each in zip(errors, goals, strict=True)]
   ends = np.quantile(needed, (0.025, 0.975), method='nearest') / goal.size
   return [float(end) if np.isfinite(end) else None for end in ends]
 
 
-def _resampled_means(budget: Budget, resamples: int, rng: np.random.Generator) -> np.ndarray:
-  """Means [resamples] of as many seeds, drawn with replacement."""
-  errors = np.array(budget.errors)
-  return errors[rng.integers(len(errors), size=(resamples, len(errors)))].mean(axis=1)
+def _drawn_means(budget: Budget, rng: np.random.Generator) -> np.ndarray:
+  """Where the mean of such seeds may lie, [DRAWS]."""
+  count = len(budget.errors)
+  standard_error = statistics.stdev(budget.errors) / math.sqrt(count)
+  return statistics.fmean(budget.errors) + standard_error * rng.standard_t(count - 1, size=DRAWS)

@@ -103,8 +103,10 @@ def evaluate(
   figures = {'error': metrics.error(logits, arrays['label']), 'loss': float(value)}
   collapsed = metrics.one_class_predicted(logits)
   if loss['name'] == 'logit_l2':
-    figures['logit_r2'] = metrics.r_squared(logits, arrays['target'][:, 0])
-    collapsed = collapsed or not figures['logit_r2'] > 0  # NaN is not above 0 either
+    r_squared = metrics.r_squared(logits, arrays['target'][:, 0])
+    if r_squared is not None:
+      figures['logit_r2'] = r_squared
+      collapsed = collapsed or not r_squared > 0  # NaN is not above 0 either
   return processes.agree(figures), processes.agree(collapsed)
 
 

@@ -115,3 +115,9 @@ def test_summary_over_the_seeds_that_have_a_value(values, mean, std):
   assert found['values'] == values
   for key, expected in (('mean', mean), ('std', std)):
     assert found[key] == (None if expected is None else pytest.approx(expected))
+
+
+def test_targets_that_do_not_vary_have_no_r_squared():
+  targets = np.array([[1.0, 2.0]] * 5)
+  assert metrics.r_squared(targets + 1, targets) is None
+  assert metrics.fidelity(targets[:1], targets[:1])['logit_r2'] is None

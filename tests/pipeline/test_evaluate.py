@@ -1,4 +1,4 @@
-"""What result.json says of the seeds of a network."""
+"""What result.json says of the seeds of a network, and when it is written anew."""
 
 from made_up.speech import make_logits
 from made_up.speech import make_recognition
@@ -6,8 +6,12 @@ import numpy as np
 import pytest
 
 from shallow_jax.pipeline import evaluate
+from shallow_jax.pipeline import run as run_lib
+from shallow_jax.runtime import storage
+from shallow_jax.settings import defaults
 from shallow_jax.speech import phone_errors
 from shallow_jax.speech import recognise
+from shallow_jax.training import train
 
 RECOGNITION, LABELS = make_recognition()
 MODEL = recognise.estimate(RECOGNITION, LABELS['train'])
@@ -48,3 +52,95 @@ def test_nobody_left_is_no_rate():
   summary = evaluate._phone_summary([None], RECOGNITION, 'test')
   assert summary['mean'] is None
   assert summary['interval'] is None
+
+
+NET = dict(
+  model=dict(name='shallow', hidden=16),
+  batch_size=32,
+  num_steps=20,
+  evaluate_every_steps=20,
+  checkpoint_every_steps=20,
+  optimizer=dict(learning_rate=0.05, warmup_steps=5),
+)
+NUM_TEST = 40
+
+
+@pytest.fixture
+def folder(tmp_path):
+  """A folder with d.npz, of which a network `a` was trained and evaluated."""
+  rng = np.random.default_rng(0)
+  inputs = rng.normal(size=(160 + NUM_TEST, 6)).astype(np.float32)
+  labels = inputs[:, :3].argmax(axis=1)
+  write(tmp_path, inputs, labels)
+  run(tmp_path, a=NET)
+  return tmp_path
+
+
+def write(folder, inputs, labels):
+  parts = dict(train_input=inputs[:160], train_label=labels[:160])
+  parts |= dict(test_input=inputs[160:], test_label=labels[160:])
+  np.savez(folder / 'd.npz', **parts)
+
+
+def run(folder, latency_batches=(), num_validation=60, **networks):
+  config = defaults.experiment(
+    data=dict(name='arrays', path=str(folder / 'd.npz'), num_validation=num_validation),
+    networks=networks,
+    logits=dict(shard_rows=64, batch_size=32),
+    evaluation=dict(latency_batches=latency_batches),
+  )
+  return run_lib.run(config, folder / 'run')['networks']
+
+
+def arrays_of(folder):
+  with np.load(folder / 'd.npz') as held:
+    parts = ('train', 'test')
+    return tuple(
+      np.concatenate([held[f'{p}_{kind}'] for p in parts]) for kind in ('input', 'label')
+    )
+
+
+@pytest.mark.parametrize('change', ['labels', 'rows'])
+def test_a_network_is_evaluated_again_on_another_test_set(folder, change, caplog, monkeypatch):
+  inputs, labels = arrays_of(folder)
+  if change == 'labels':
+    labels[-NUM_TEST // 2 :] = (labels[-NUM_TEST // 2 :] + 1) % 3
+  else:
+    inputs, labels = inputs[:-10], labels[:-10]
+  write(folder, inputs, labels)
+  with monkeypatch.context() as patch, caplog.at_level('INFO'):
+    patch.setattr(train, 'fit', lambda *args, **kwargs: pytest.fail('trained again'))
+    again = run(folder, a=NET)['a']
+  assert 'a: to be evaluated again, sets.test.' in caplog.text
+  both = run(folder, a=NET, b=NET)
+  assert both['a'] == again
+  for key in ('metrics', 'test_interval', 'error_by_class'):
+    assert both['a'][key] == both['b'][key]  # the same net by the same seed
+  assert both['a']['evaluated_on']['sets']['test']['count'] == len(labels) - 160
+
+
+def test_a_network_is_evaluated_again_by_other_settings(folder):
+  before = run(folder, a=NET)['a']
+  assert before['latency_ms'] == {}
+  after = run(folder, latency_batches=(1,), a=NET)['a']
+  assert [*after['latency_ms']] == ['1']
+  assert after['metrics'] == before['metrics']
+
+
+def test_a_result_that_does_not_say_on_which_examples_is_evaluated_again(folder, caplog):
+  path = folder / 'run' / 'a' / 'result.json'
+  result = storage.read_json(path)
+  del result['evaluated_on']
+  storage.write_json(path, result)
+  with caplog.at_level('INFO'):
+    assert 'evaluated_on' in run(folder, a=NET)['a']
+  assert 'a: to be evaluated again, its result does not say' in caplog.text
+
+
+def test_one_test_row_has_a_result_and_a_fidelity_without_r_squared(folder):
+  inputs, labels = arrays_of(folder)
+  write(folder, inputs[:161], labels[:161])
+  student = NET | dict(targets='a', loss=dict(name='logit_l2'))
+  fidelity = run(folder, a=NET, mimic=student)['mimic']['fidelity']
+  assert fidelity['logit_r2'] is None
+  assert fidelity['agreement'] in (0.0, 100.0)

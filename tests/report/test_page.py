@@ -8,6 +8,7 @@ from matplotlib import text as mpl_text
 import pytest
 from scipy import stats
 
+from shallow_jax.report import curves as curves_lib
 from shallow_jax.report import page
 from shallow_jax.report import results as results_lib
 from shallow_jax.report import tables
@@ -208,7 +209,7 @@ def test_diverged_and_collapsed_seeds_are_flagged(tmp_path):
   assert 'collapsed: 1; diverged: 2' in text
   assert re.search(r'\| shallow .*\| diverged +\|.*\| diverged: 0, 1, 2', text)
   assert results['attribution'] == []
-  steps, errors = results_lib.read_curve([tmp_path / 'mimic'])
+  steps, errors = curves_lib.read([tmp_path / 'mimic'], range(3))
   assert steps.tolist() == [100, 200, 400] and errors.shape == (2, 3)
 
 
@@ -217,5 +218,14 @@ def test_a_seed_that_stopped_early_keeps_its_last_error(tmp_path):
   runs.write_curve(tmp_path / 'seed-1', 1.0)
   path = tmp_path / 'seed-1' / 'metrics.jsonl'
   path.write_text(''.join(path.read_text().splitlines(keepends=True)[:4]))
-  _, errors = results_lib.read_curve([tmp_path])
+  _, errors = curves_lib.read([tmp_path], [0, 1])
   assert errors.tolist() == [[11.0, 6.0, 3.5], [11.0, 6.0, 6.0]]
+
+
+def test_a_line_that_a_power_cut_left_and_seeds_of_before_are_not_drawn(tmp_path):
+  for seed, value in enumerate((1.0, 2.0, 50.0)):
+    runs.write_curve(tmp_path / f'seed-{seed}', value)
+  path = tmp_path / 'seed-1' / 'metrics.jsonl'
+  path.write_text(path.read_text()[:-9])
+  _, errors = curves_lib.read([tmp_path], [0, 1])
+  assert errors.tolist() == [[11.0, 6.0, 3.5], [12.0, 7.0, 7.0]]

@@ -175,3 +175,43 @@ def test_a_baseline_of_another_architecture_is_compared(tmp_path):
   results = results_lib.collect(config, tmp_path)
   assert results['comparison']['cnn']['difference'] == pytest.approx(0.0)
   assert results['roles']['best_on_labels'] == 'shallow_l2'
+
+
+def test_the_means_of_what_splits_differ_in_are_shown(tmp_path):
+  config = runs.make_config(splits=(0, 1))
+  first = {'error_by_class': {'0': 1.0, '3': 20.0, '9': None}, 'alignment': changed(by=24.0)}
+  second = {'error_by_class': {'0': 2.0, '3': 30.0, '9': 4.0}, 'alignment': changed(by=26.0)}
+  runs.write_run(config, tmp_path / 'split-0', changes={'mimic': first})
+  runs.write_run(config, tmp_path / 'split-1', changes={'mimic': second})
+  entry = results_lib.collect(config, tmp_path)['networks']['mimic']
+  assert entry['error_by_class'] == {'0': 1.5, '3': 25.0, '9': 4.0}
+  assert entry['alignment'] == changed(by=25.0)
+
+
+def changed(by):
+  return {'by': 'cnn', 'changed': {'train': by}}
+
+
+def test_what_there_is_no_rule_for_is_not_pooled(tmp_path):
+  config = runs.make_config(splits=(0, 1))
+  runs.write_run(config, tmp_path / 'split-0', changes={'mimic': {'perplexity': 2.0}})
+  runs.write_run(config, tmp_path / 'split-1')
+  with pytest.raises(results_lib.ResultsError, match=r'mimic: no rule how .* for perplexity$'):
+    results_lib.collect(config, tmp_path)
+
+
+def test_the_winner_of_a_search_does_not_speak_for_its_net_on_validation(tmp_path):
+  """`shallow` is the better one but for seed 0, which its search chose by validation."""
+  config = runs.make_config()
+  errors = ERRORS | {'shallow': [9.0, 4.0, 4.0], 'shallow_l2': [1.0, 5.0, 5.0]}
+  runs.write_run(config, tmp_path, errors)
+  assert results_lib.collect(config, tmp_path)['roles']['best_on_labels'] == 'shallow'
+
+
+def test_the_interval_is_of_the_test_set_that_the_result_was_read_off(tmp_path):
+  config = runs.make_config()
+  sets = {name: {'count': 100, 'ids_sha256': '', 'labels_sha256': ''} for name in ('test',)}
+  runs.write_run(config, tmp_path, changes={'shallow': {'evaluated_on': {'sets': sets}}})
+  found = results_lib.collect(config, tmp_path)['networks']['shallow']['test_interval']
+  expected = stats.binomtest(6, 100).proportion_ci(method='wilson')
+  assert found == pytest.approx([100 * expected.low, 100 * expected.high])

@@ -7,6 +7,7 @@ from made_up import runs
 from matplotlib import image as mpl_image
 import pytest
 
+from shallow_jax.report import curves as curves_lib
 from shallow_jax.report import page
 from shallow_jax.report import results as results_lib
 from shallow_jax.report.figures import style
@@ -271,7 +272,7 @@ def test_curves_over_seconds_need_to_know_how_long_a_step_took(tmp_path):
     for seed, seconds in ((0, 100.0), (1, 300.0)):
       path = tmp_path / name / f'seed-{seed}' / 'trained.json'
       storage.write_json(path, {'wall_seconds': seconds, 'step': 100})
-  assert results_lib.seconds_per_step([tmp_path / 'mimic_500']) == pytest.approx(200 / 400)
+  assert curves_lib.seconds_per_step([tmp_path / 'mimic_500'], [0, 1]) == pytest.approx(200 / 400)
   assert drawn(results, tmp_path).std() > 0.05
 
 

@@ -98,35 +98,55 @@ def test_budgets_may_come_in_any_order():
 
 
 def test_seeds_that_agree_have_an_interval_of_no_width():
-  found = uncertainty.size_factor(budgets((30, 30), (20, 20)), Budget(1.0, (25, 25)))
+  found = uncertainty.size_factor(budgets((30,) * 3, (20,) * 3), Budget(1.0, (25,) * 3))
   assert found['interval'] == pytest.approx([math.sqrt(10)] * 2)
 
 
-def test_the_interval_is_that_of_every_draw_of_two_seeds():
-  """Only the goal varies: of two seeds 24 and 26 the mean is 24, 25, 25 or 26, a quarter each."""
-  found = uncertainty.size_factor(budgets((30, 30), (20, 20)), Budget(1.0, (24, 26)))
-  assert found['interval'] == pytest.approx([10**0.4, 10**0.6])
+def test_an_end_is_where_students_t_puts_the_mean():
+  """Only the goal varies: on the line its mean is 25 minus 10 times the exponent, from 30."""
+  goal = (24.0, 25.0, 26.0)
+  found = uncertainty.size_factor(budgets((30,) * 3, (20,) * 3), Budget(1.0, goal))
+  half = stats.t(2).ppf(0.975) * stats.sem(goal)
+  assert found['interval'] == pytest.approx(
+    [10 ** ((5 - half) / 10), 10 ** ((5 + half) / 10)], rel=0.1
+  )
   assert found['factor'] == pytest.approx(10**0.5)
 
 
 def test_the_errors_of_the_sizes_vary_too():
-  found = uncertainty.size_factor(budgets((29, 31), (19, 21)), Budget(1.0, (25, 25)))
-  low, high = found['interval']
-  assert low == pytest.approx(10 ** (4 / 10)) and high == pytest.approx(10 ** (6 / 10))
+  narrow = uncertainty.size_factor(budgets((30,) * 3, (20,) * 3), Budget(1.0, (25,) * 3))
+  wide = uncertainty.size_factor(budgets((29, 30, 31), (19, 20, 21)), Budget(1.0, (25,) * 3))
+  (low, high), (lower, higher) = narrow['interval'], wide['interval']
+  assert lower < low - 0.1 and (higher is None or higher > high + 0.1)
 
 
 def test_an_end_beyond_the_largest_size_is_none():
-  found = uncertainty.size_factor(budgets((30, 30), (20, 20)), Budget(1.0, (19, 23)))
-  assert found['interval'] == [pytest.approx(10**0.7), None]
-  never = uncertainty.size_factor(budgets((30, 30), (20, 20)), Budget(1.0, (10, 11)))
+  found = uncertainty.size_factor(budgets((30,) * 3, (20,) * 3), Budget(1.0, (19, 21, 23)))
+  assert found['interval'][0] > 1 and found['interval'][1] is None
+  never = uncertainty.size_factor(budgets((30,) * 3, (20,) * 3), Budget(1.0, (10, 10, 11)))
   assert never['interval'] == [None, None]
 
 
-def test_one_seed_anywhere_gives_no_interval():
-  assert uncertainty.size_factor(budgets((30, 30), 20), Budget(1.0, (24, 26)))['interval'] is None
-  assert (
-    uncertainty.size_factor(budgets((30, 30), (20, 20)), Budget(1.0, (25,)))['interval'] is None
-  )
+@pytest.mark.parametrize('few', [(25.0,), (24.0, 26.0)])
+def test_fewer_than_three_seeds_anywhere_give_no_interval(few):
+  three = (30,) * 3, (20,) * 3
+  assert uncertainty.size_factor(budgets(*three), Budget(1.0, few))['interval'] is None
+  found = uncertainty.size_factor(budgets(three[0], few), Budget(1.0, (25,) * 3))
+  assert found['interval'] is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('seeds', [3, 5])
+@pytest.mark.parametrize('deviation', [0.3, 1.0])
+def test_the_95_per_cent_interval_covers_as_many(seeds, deviation, monkeypatch):
+  monkeypatch.setattr(uncertainty, 'DRAWS', 1000)
+  rng, covered = np.random.default_rng(0), 0
+  for run in range(300):
+    of = budgets(*(tuple(rng.normal(mean, deviation, seeds)) for mean in (30, 20, 10)))
+    goal = Budget(1.0, tuple(rng.normal(22, deviation, seeds)))
+    low, high = uncertainty.size_factor(of, goal, seed=run)['interval']
+    covered += low is not None and low <= 10**0.8 and (high is None or high >= 10**0.8)
+  assert covered / 300 > 0.94
 
 
 def test_the_same_seed_draws_the_same_interval():

@@ -13,7 +13,7 @@ from matplotlib import figure as figure_lib
 import numpy as np
 
 from shallow_jax.report import comparison
-from shallow_jax.report import results as results_lib
+from shallow_jax.report import curves as curves_lib
 from shallow_jax.report import texts
 from shallow_jax.report.figures import style
 
@@ -157,7 +157,8 @@ def learning_curves(
 ) -> figure_lib.Figure | None:
   """A panel a network: mean and standard deviation over seeds, the others in grey behind."""
   names = _finished(results)
-  read = {name: results_lib.read_curve([folder / name for folder in folders]) for name in names}
+  seeds = {name: results['networks'][name]['seeds'] for name in names}
+  read = {name: curves_lib.read([each / name for each in folders], seeds[name]) for name in names}
   curves = {name: curve for name, curve in read.items() if curve is not None}
   if len(curves) > MANY or not any(len(steps) > 1 for steps, _ in curves.values()):
     return None

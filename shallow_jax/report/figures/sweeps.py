@@ -9,7 +9,7 @@ from matplotlib import figure as figure_lib
 from matplotlib import lines as lines_lib
 
 from shallow_jax.report import comparison
-from shallow_jax.report import results as results_lib
+from shallow_jax.report import curves as curves_lib
 from shallow_jax.report import texts
 from shallow_jax.report.figures import style
 
@@ -149,14 +149,15 @@ def _curves(
     axes.set_xscale('log')
   points = _all_points(sweep)
   styles = style.styles([style.kind(results['networks'][p['network']]) for p in points])
-  curves: list[results_lib.Curve] = []
+  curves: list[curves_lib.Curve] = []
   handles, of_paper = [], _draw_paper(axes, sweep, ())
   for point, (color, _) in zip(points, styles, strict=True):
-    curve = _curve(sweep, point, folders, 'validation')
+    seeds = results['networks'][point['network']]['seeds']
+    curve = _curve(sweep, point, seeds, folders, 'validation')
     if curve is None:
       continue
     style.band(axes, *curve, color)
-    training = _curve(sweep, point, folders, 'train') if sweep['y'] == 'loss' else None
+    training = _curve(sweep, point, seeds, folders, 'train') if sweep['y'] == 'loss' else None
     if training is not None:
       style.band(axes, *training, color, '--')
     curves.append(curve)
@@ -181,12 +182,12 @@ def _curves(
 
 
 def _curve(
-  sweep: Sweep, point: Point, folders: Sequence[pathlib.Path], kind: str
-) -> results_lib.Curve | None:
+  sweep: Sweep, point: Point, seeds: Sequence[int], folders: Sequence[pathlib.Path], kind: str
+) -> curves_lib.Curve | None:
   """x [evaluations] and values [seeds, evaluations] of a network."""
   folders = [folder / point['network'] for folder in folders]
-  curve = results_lib.read_curve(folders, kind, 'loss' if sweep['y'] == 'loss' else 'error')
-  seconds = results_lib.seconds_per_step(folders)
+  curve = curves_lib.read(folders, seeds, kind, 'loss' if sweep['y'] == 'loss' else 'error')
+  seconds = curves_lib.seconds_per_step(folders, seeds)
   step = {'steps': 1.0, 'epochs': point['x'], 'seconds': seconds}[sweep['x']]
   if curve is None or step is None:
     return None

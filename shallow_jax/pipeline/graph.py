@@ -111,18 +111,29 @@ def student_sets(entry: Mapping[str, Any]) -> list[LogitSet]:
 def fingerprint(
   networks: Networks, name: str, dataset: Mapping[str, Any], logits: Mapping[str, Any]
 ) -> dict[str, Any]:
-  """All that a network's weights depend on, for JSON.
+  """All that a network's weights depend on, for JSON (held to another by fingerprints.differences).
 
-  Its own entry without what is only for show, the data that it sees, and the same of the networks
-  that it depends on. `logits` is the config of the stores that students read.
+  Its own part: the keys of its entry that decide weights, the data that it sees, and of the
+  networks that it depends on the seeds. Beside it under `needs`, by name, the parts of all networks
+  that it depends on, directly or through others. `logits` is the config of the stores that students
+  read.
   """
+  ancestors = order(networks, [name])[:-1]
+  return _part(networks, name, dataset, logits) | {
+    'needs': {needed: _part(networks, needed, dataset, logits) for needed in ancestors}
+  }
+
+
+def _part(
+  networks: Networks, name: str, dataset: Mapping[str, Any], logits: Mapping[str, Any]
+) -> dict[str, Any]:
   entry = networks[name]
+  classes = keys.NETWORK.classes
   found: dict[str, Any] = {
     'entry': {
       key: value
       for key, value in entry.items()
-      if key not in (*keys.PRESENTATION, 'augment')  # which is in the data's views
-      and not (key in keys.YOUNGER and value == keys.NETWORK[key])
+      if classes[key] == 'weights' and key != 'augment'  # which is in the data's views
     }
   }
   if entry['model'] is not None:
@@ -136,24 +147,25 @@ def fingerprint(
     }
   if targets_lib.target(entry) is not None:
     found['logits_dtype'] = logits['dtype']
-  found['needs'] = {
-    needed: {
-      'seeds': _seeds(networks, entry, needed),
-      **fingerprint(networks, needed, dataset, logits),
-    }
-    for needed in dependencies(entry)
+  found['members'] = {
+    needed: _members(networks, entry, needed) for needed in dict.fromkeys(dependencies(entry))
   }
   return found
 
 
-def _seeds(networks: Networks, entry: Mapping[str, Any], needed: str) -> int | None:
-  """How many seeds of `needed` an entry depends on; None where `targets` takes one of them."""
-  teacher = targets_lib.target(entry)
-  others = [*entry['ensemble'], entry['init']]
-  is_one = targets_lib.aligner(entry['targets']) == needed or (
-    teacher is not None and teacher.network == needed and teacher.seed is not None
-  )
-  return None if is_one and needed not in others else networks[needed]['seeds']
+def _members(networks: Networks, entry: Mapping[str, Any], needed: str) -> list[int]:
+  """Which seeds of `needed` an entry depends on.
+
+  All that an ensemble averages; of what a network learns or starts from one for each of its own
+  seeds; none where it is an ensemble, or where `targets` itself says which seed it is.
+  """
+  count, teacher = networks[needed]['seeds'], targets_lib.target(entry)
+  if entry['ensemble']:
+    return [*range(count)]
+  in_turn = entry['init'] == needed or teacher == targets_lib.Target(needed, None)
+  if not in_turn or networks[needed]['ensemble']:
+    return []
+  return [seed % count for seed in range(entry['seeds'])]
 
 
 def trials(entry: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -27,6 +27,7 @@ from shallow_jax.runtime import run_guard
 from shallow_jax.runtime import storage
 from shallow_jax.runtime import workdir as workdir_lib
 from shallow_jax.settings import defaults
+from shallow_jax.settings import fingerprints
 from shallow_jax.settings import keys
 
 _log = logging.getLogger(__name__)
@@ -120,9 +121,9 @@ def prepare(
   graph.check_examples(networks, dataset)
 
   described = dataset.fingerprint()
-  fingerprints = {name: graph.fingerprint(networks, name, described, logits) for name in networks}
+  today = {name: graph.fingerprint(networks, name, described, logits) for name in networks}
   experiment = experiment_lib.Experiment(
-    config, workdir, dataset, fingerprints, stop or run_guard.StopRequest()
+    config, workdir, dataset, today, stop or run_guard.StopRequest()
   )
 
   lines = [_size_line(experiment, name) for name in order]
@@ -200,7 +201,7 @@ def _refuse_changes(experiment: experiment_lib.Experiment, order: Sequence[str])
     path = experiment.folder(name) / workdir_lib.FINGERPRINT
     if not path.exists():
       continue
-    different = storage.differences(storage.read_json(path), experiment.fingerprints[name])
+    different = fingerprints.differences(storage.read_json(path), experiment.fingerprints[name])
     if different:
       raise experiment_lib.ExperimentError(
         f'{path.parent} was begun under other settings: {"; ".join(different[:5])}. '

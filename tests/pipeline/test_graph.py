@@ -347,16 +347,20 @@ def test_the_stores_dtype_changes_students_alone():
   assert changed(chain(), dtype='float16') == {'student', 'mimic'}
 
 
-def test_keys_that_are_younger_than_runs_leave_their_fingerprint_alone():
-  """The keys of every fingerprint that was written before 2026-11-21."""
-  old = {
-    *('model', 'ensemble', 'init', 'targets', 'examples', 'views', 'loss', 'optimizer', 'search'),
-    *('batch_size', 'num_steps', 'steps_per_call', 'evaluate_every_steps'),
-    *('checkpoint_every_steps', 'stop_after_evaluations', 'select'),
-  }
-  assert set(fingerprints(networks(cnn=CNN))['cnn']['entry']) == old
+def test_a_fingerprint_has_each_ancestor_once_however_many_ways_lead_to_it():
+  """Each way a part of its own would be 2 ** 40 of them."""
+  entries = dict(net0=CNN)
+  for i in range(1, 41):
+    loss = dict(name='logit_l2')
+    entries[f'net{i}'] = CNN | dict(targets=f'net{i - 1}', init=f'net{i - 1}', loss=loss)
+  found = fingerprints(networks(**entries))['net40']
+  assert list(found['needs']) == [f'net{i}' for i in range(40)]
+  assert len(json.dumps(found)) < 41 * len(json.dumps(found['needs']['net1'])) + 2000
 
 
-def test_younger_keys_count_where_they_are_set():
-  changed = fingerprints(networks(cnn=CNN | dict(compute_dtype='bfloat16')))
-  assert changed['cnn']['entry']['compute_dtype'] == 'bfloat16'
+def test_a_student_depends_on_the_seeds_it_learns_from():
+  student = STUDENT | dict(targets='cnn', seeds=3)
+  members = fingerprints(networks(cnn=CNN, a=student))['a']['members']
+  assert members == dict(cnn=[0, 1, 0])
+  assert fingerprints(networks(cnn=CNN, t=TEACHER))['t']['members'] == dict(cnn=[0, 1])
+  assert fingerprints(chain())['student']['members'] == dict(teacher=[])

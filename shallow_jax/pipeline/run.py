@@ -74,7 +74,7 @@ def run(
             evaluate.evaluate(experiment, network)
     results: dict[str, Any] = {}
     if processes.is_first():
-      storage.write_json(workdir / workdir_lib.CONFIG, full)
+      workdir_lib.write_record(workdir / workdir_lib.CONFIG, full)
       results = page.write(full, workdir)
     processes.meet('the report is written')
     return results
@@ -83,7 +83,7 @@ def run(
 def report_again(workdir: str | pathlib.Path) -> dict[str, Any]:
   """Writes the report of a workdir anew, from its config.json and the results that are there."""
   workdir = defaults.local_path(workdir, 'workdir')
-  config = defaults.complete(storage.read_json(workdir / workdir_lib.CONFIG))
+  config = defaults.complete(workdir_lib.read_record(workdir / workdir_lib.CONFIG))
   return page.write(defaults.plain(config), workdir)
 
 
@@ -136,9 +136,9 @@ def prepare(
   processes.meet('all have read the data and the settings of before')
   if processes.is_first():
     folder.mkdir(parents=True, exist_ok=True)
-    storage.write_json(workdir / workdir_lib.CONFIG, config)
-    storage.write_json(folder / workdir_lib.FINGERPRINT, described)
-    storage.write_json(folder / workdir_lib.NOTES, dataset.notes)
+    workdir_lib.write_record(workdir / workdir_lib.CONFIG, config)
+    workdir_lib.write_record(folder / workdir_lib.FINGERPRINT, described)
+    workdir_lib.write_record(folder / workdir_lib.NOTES, dataset.notes)
     preprocessing.save(folder / workdir_lib.PREPROCESSING, dataset)
   return experiment
 
@@ -160,7 +160,7 @@ def _begin(experiment: experiment_lib.Experiment, network: str) -> None:
   if processes.is_first():
     folder = experiment.folder(network)
     folder.mkdir(parents=True, exist_ok=True)
-    storage.write_json(folder / workdir_lib.FINGERPRINT, experiment.fingerprints[network])
+    workdir_lib.write_record(folder / workdir_lib.FINGERPRINT, experiment.fingerprints[network])
   processes.meet(f'{network} is begun')
 
 
@@ -200,7 +200,7 @@ def _refuse_changes(experiment: experiment_lib.Experiment, order: Sequence[str])
     path = experiment.folder(name) / workdir_lib.FINGERPRINT
     if not path.exists():
       continue
-    different = storage.differences(storage.read_json(path), experiment.fingerprints[name])
+    different = storage.differences(workdir_lib.read_record(path), experiment.fingerprints[name])
     if different:
       raise experiment_lib.ExperimentError(
         f'{path.parent} was begun under other settings: {"; ".join(different[:5])}. '

@@ -45,7 +45,7 @@ def save_trained(
     'mesh': outcome.mesh,
   }
   if processes.is_first():
-    storage.write_json(folder / workdir_lib.TRAINED, record)
+    workdir_lib.write_record(folder / workdir_lib.TRAINED, record)
     checkpoint.remove_all(folder / workdir_lib.CHECKPOINTS)
   processes.meet(f'{folder.name} is trained')
 
@@ -61,7 +61,7 @@ def read_trained(folder: pathlib.Path) -> Record | None:
 
 @functools.lru_cache(maxsize=4096)
 def _read(path: pathlib.Path, inode: int, time: int) -> Record:
-  return storage.read_json(path)
+  return workdir_lib.read_record(path)
 
 
 def record(experiment: experiment_lib.Experiment, network: str, seed: int) -> Record:

@@ -11,6 +11,7 @@ from shallow_jax.pipeline import teacher
 from shallow_jax.pipeline import trained
 from shallow_jax.runtime import checkpoint
 from shallow_jax.runtime import storage
+from shallow_jax.runtime import workdir as workdir_lib
 from shallow_jax.settings import defaults
 
 COUNTED = (
@@ -79,7 +80,7 @@ def test_what_is_kept_in_memory_hides_no_other_weights(tmp_path):
   nets = trained.load_members(experiment, before.members)
   assert trained.load_members(experiment, before.members)[0] is nets[0]
   path = tmp_path / 'net' / 'seed-0' / 'trained.json'
-  storage.write_json(path, storage.read_json(path) | {'weights_sha256': '0' * 64})
+  workdir_lib.write_record(path, workdir_lib.read_record(path) | {'weights_sha256': '0' * 64})
   after = teacher.source_of(experiment, experiment.networks['mimic'], 0)
   assert after.weights == ('0' * 64, before.weights[1])
   again = trained.load_members(experiment, after.members)

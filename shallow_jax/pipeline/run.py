@@ -149,8 +149,7 @@ def _is_done(experiment: experiment_lib.Experiment, network: str) -> bool:
     return False
   entry = experiment.networks[network]
   for seed in range(0 if entry['ensemble'] else entry['seeds']):
-    source = teacher.source_of(experiment, entry, seed)
-    trainings.refuse_other_targets(experiment.folder(network, seed), entry, source)
+    trainings.refuse_other_sources(experiment, network, seed, experiment.folder(network, seed))
   _log.info('%s: finished before', network)
   return True
 
@@ -187,11 +186,8 @@ def _check_layouts(experiment: experiment_lib.Experiment, order: Sequence[str]) 
     entry = experiment.networks[name]
     if entry['model'] is None or entry['fit'] is not None:
       continue
-    together = entry['seeds'] - (graph.trials(entry) != [{}]) if entry['seeds_together'] else 0
-    if together:
-      trainings.layout(experiment, name, together)
-    if together < entry['seeds']:
-      trainings.layout(experiment, name)
+    for size in dict.fromkeys(map(len, trainings.programs(experiment, name))):
+      trainings.layout(experiment, name, size)
 
 
 def _refuse_changes(experiment: experiment_lib.Experiment, order: Sequence[str]) -> None:

@@ -125,7 +125,7 @@ def test_the_network_really_learns_from_it(finished):
   experiment = prepared(finished[0])
   entry = experiment.networks['third']
   source = teacher.source_of(experiment, entry, 0)
-  problem = trainings.problem(experiment, 'third', entry, 0, source)
+  (problem,) = trainings.problems(experiment, 'third', entry, [0], source)
   for arrays, split in ((problem.examples, 'train'), (problem.validation, 'validation')):
     stored = np.load(finished[0] / 'second' / 'alignment' / f'{split}.npy')
     np.testing.assert_array_equal(arrays['label'], stored)

@@ -13,6 +13,7 @@ from typing import Any
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from shallow_jax.models import conv
 from shallow_jax.models import dense
@@ -90,6 +91,35 @@ def identity_output(num_classes: int) -> dict[str, jax.Array]:
   return {
     'mean': jnp.zeros(num_classes, jnp.float32),
     'std': jnp.ones(num_classes, jnp.float32),
+  }
+
+
+def with_output(variables: Variables, output: Mapping[str, jax.Array]) -> dict[str, Any]:
+  """The variables of the same function with another output transform.
+
+  The old transform is folded into the output layer: with mean m and std s [num_classes] before, m'
+  and s' after, kernel' = kernel s / s' and bias' = (bias s + m - m') / s'.
+  """
+  # In float64, which multiplies and divides float32 exactly: the same transform changes no bit.
+  mean, std, new_mean, new_std = (
+    np.asarray(transform[name], np.float64)
+    for transform in (variables['output'], output)
+    for name in ('mean', 'std')
+  )
+
+  def folded(path: tuple[Any, ...], leaf: jax.Array) -> Any:
+    name = jax.tree_util.keystr(path, simple=True, separator='/')
+    if name.endswith('output/kernel'):
+      return jnp.asarray(np.asarray(leaf, np.float64) * std / new_std, leaf.dtype)
+    if name.endswith('output/bias'):
+      moved = np.asarray(leaf, np.float64) * std + (mean - new_mean)
+      return jnp.asarray(moved / new_std, leaf.dtype)
+    return leaf
+
+  return {
+    'params': jax.tree_util.tree_map_with_path(folded, variables['params']),
+    'batch_stats': variables['batch_stats'],
+    'output': dict(output),
   }
 
 

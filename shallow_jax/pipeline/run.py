@@ -5,7 +5,7 @@
 A workdir's layout is described in shallow_jax/runtime/workdir.py.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 import logging
 import pathlib
 from typing import Any
@@ -19,6 +19,7 @@ from shallow_jax.pipeline import evaluate
 from shallow_jax.pipeline import experiment as experiment_lib
 from shallow_jax.pipeline import graph
 from shallow_jax.pipeline import teacher
+from shallow_jax.pipeline import trained
 from shallow_jax.pipeline import trainings
 from shallow_jax.report import page
 from shallow_jax.runtime import host
@@ -45,46 +46,48 @@ def run(
   Of several processes, which all call it on the same workdir, the first one gets the results.
 
   Finished networks are skipped, an interrupted one goes on where it was, one whose settings have
-  changed is refused with the keys that differ.
+  changed is refused with the keys that differ. A seed that diverged stops only what needs it.
 
   Args:
     config: an experiment; missing keys take their defaults (shallow_jax.settings.defaults).
     workdir: made if need be; one run at a time.
     only: these networks and what they need; all if empty.
     stage: one arrow of the chain alone: train, logits, evaluate or report.
+
+  Raises:
+    experiment.ExperimentError: also once all else is done and the report is written, where networks
+      need a seed that diverged.
   """
   host.keep_freed_memory()
   full = defaults.plain(defaults.complete(config))
   defaults.choice(stage, keys.STAGES, '--stage')
   workdir = defaults.local_path(workdir, 'workdir')
+  hindered: list[str] = []
   with processes.guard(workdir) as stop:
     if processes.is_first():
       storage.remove_temporary(workdir)
     if stage != 'report':
       for folder, one_split in split_runs(full, workdir):
         experiment = prepare(one_split, folder, only=only, stop=stop)
-        for network in graph.order(experiment.networks, only):
-          if _is_done(experiment, network):
-            continue
-          _begin(experiment, network)
-          if stage in ('all', 'logits'):
-            teacher.store_targets(experiment, network)
-          if stage in ('all', 'train') and not experiment.networks[network]['ensemble']:
-            trainings.train_network(experiment, network)
-          if stage in ('all', 'evaluate'):
-            evaluate.evaluate(experiment, network)
+        hindered += _advance(experiment, graph.order(experiment.networks, only), stage)
     results: dict[str, Any] = {}
     if processes.is_first():
-      storage.write_json(workdir / workdir_lib.CONFIG, full)
+      workdir_lib.write_record(workdir / workdir_lib.CONFIG, full)
       results = page.write(full, workdir)
     processes.meet('the report is written')
-    return results
+  if hindered:
+    raise experiment_lib.ExperimentError(
+      f'not done: {"; ".join(hindered)}. Take a lower optimizer.learning_rate for what diverged '
+      'and delete its folder to train it anew; all that does not need it is in '
+      f'{workdir / workdir_lib.REPORT}'
+    )
+  return results
 
 
 def report_again(workdir: str | pathlib.Path) -> dict[str, Any]:
   """Writes the report of a workdir anew, from its config.json and the results that are there."""
   workdir = defaults.local_path(workdir, 'workdir')
-  config = defaults.complete(storage.read_json(workdir / workdir_lib.CONFIG))
+  config = defaults.complete(workdir_lib.read_record(workdir / workdir_lib.CONFIG))
   return page.write(defaults.plain(config), workdir)
 
 
@@ -137,11 +140,50 @@ def prepare(
   processes.meet('all have read the data and the settings of before')
   if processes.is_first():
     folder.mkdir(parents=True, exist_ok=True)
-    storage.write_json(workdir / workdir_lib.CONFIG, config)
-    storage.write_json(folder / workdir_lib.FINGERPRINT, described)
-    storage.write_json(folder / workdir_lib.NOTES, dataset.notes)
+    workdir_lib.write_record(workdir / workdir_lib.CONFIG, config)
+    workdir_lib.write_record(folder / workdir_lib.FINGERPRINT, described)
+    workdir_lib.write_record(folder / workdir_lib.NOTES, dataset.notes)
     preprocessing.save(folder / workdir_lib.PREPROCESSING, dataset)
   return experiment
+
+
+def _advance(experiment: experiment_lib.Experiment, order: Sequence[str], stage: str) -> list[str]:
+  """Does what is due of each network; returns which are not done, and why: a seed diverged."""
+  hindered: dict[str, str] = {}
+  for network in order:
+    if _is_done(experiment, network):
+      continue
+    if hindrance := _hindrance(experiment, network, hindered):
+      hindered[network] = f'{experiment.folder(network)} needs {hindrance}'
+      _log.warning('%s is left out: it needs %s', network, hindrance)
+      continue
+    _begin(experiment, network)
+    if stage in ('all', 'logits'):
+      teacher.store_targets(experiment, network)
+    if stage in ('all', 'train') and not experiment.networks[network]['ensemble']:
+      trainings.train_network(experiment, network)
+    if stage in ('all', 'evaluate'):
+      evaluate.evaluate(experiment, network)
+  return list(hindered.values())
+
+
+def _hindrance(
+  experiment: experiment_lib.Experiment, network: str, hindered: Iterable[str]
+) -> str | None:
+  """What a network needs that is not there: another one that is hindered, or a diverged seed."""
+  entry = experiment.networks[network]
+  for needed in graph.dependencies(entry):
+    if needed in hindered:
+      return needed
+  members = experiment.members(network) if entry['ensemble'] else []
+  for seed in range(0 if entry['ensemble'] else entry['seeds']):
+    start = trainings.start_of(experiment, entry, seed)
+    members += [*teacher.source_of(experiment, entry, seed).members, *([start] if start else [])]
+  for name, seed in members:
+    record = trained.record(experiment, name, seed)
+    if record['status'] == 'diverged':
+      return f'{name}/{seed}, which diverged at step {record["step"]}'
+  return None
 
 
 def _is_done(experiment: experiment_lib.Experiment, network: str) -> bool:
@@ -150,8 +192,7 @@ def _is_done(experiment: experiment_lib.Experiment, network: str) -> bool:
     return False
   entry = experiment.networks[network]
   for seed in range(0 if entry['ensemble'] else entry['seeds']):
-    source = teacher.source_of(experiment, entry, seed)
-    trainings.refuse_other_targets(experiment.folder(network, seed), entry, source)
+    trainings.refuse_other_sources(experiment, network, seed, experiment.folder(network, seed))
   _log.info('%s: finished before', network)
   return True
 
@@ -161,7 +202,7 @@ def _begin(experiment: experiment_lib.Experiment, network: str) -> None:
   if processes.is_first():
     folder = experiment.folder(network)
     folder.mkdir(parents=True, exist_ok=True)
-    storage.write_json(folder / workdir_lib.FINGERPRINT, experiment.fingerprints[network])
+    workdir_lib.write_record(folder / workdir_lib.FINGERPRINT, experiment.fingerprints[network])
   processes.meet(f'{network} is begun')
 
 
@@ -188,11 +229,8 @@ def _check_layouts(experiment: experiment_lib.Experiment, order: Sequence[str]) 
     entry = experiment.networks[name]
     if entry['model'] is None or entry['fit'] is not None:
       continue
-    together = entry['seeds'] - (graph.trials(entry) != [{}]) if entry['seeds_together'] else 0
-    if together:
-      trainings.layout(experiment, name, together)
-    if together < entry['seeds']:
-      trainings.layout(experiment, name)
+    for size in dict.fromkeys(map(len, trainings.programs(experiment, name))):
+      trainings.layout(experiment, name, size)
 
 
 def _refuse_changes(experiment: experiment_lib.Experiment, order: Sequence[str]) -> None:
@@ -201,7 +239,8 @@ def _refuse_changes(experiment: experiment_lib.Experiment, order: Sequence[str])
     path = experiment.folder(name) / workdir_lib.FINGERPRINT
     if not path.exists():
       continue
-    different = fingerprints.differences(storage.read_json(path), experiment.fingerprints[name])
+    before = workdir_lib.read_record(path)
+    different = fingerprints.differences(before, experiment.fingerprints[name])
     if different:
       raise experiment_lib.ExperimentError(
         f'{path.parent} was begun under other settings: {"; ".join(different[:5])}. '

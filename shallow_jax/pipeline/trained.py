@@ -27,8 +27,17 @@ def save_trained(
   *,
   trial: Mapping[str, Any],
   target_weights: Sequence[str],
+  init_weights: Sequence[str],
 ) -> None:
-  """Keeps a finished seed: its weights, then `trained.json`, which says that it is finished."""
+  """Keeps a finished seed: its weights, then `trained.json`, which says that it is finished.
+
+  Args:
+    folder: of the seed.
+    outcome: how its training ended.
+    trial: the settings of its search.
+    target_weights: hashes of the weights whose logits or alignment it learned from.
+    init_weights: hash of those that it started from; none if they were drawn.
+  """
   if outcome.variables is not None:
     variables = jax.device_get(outcome.variables)  # equal in every process
     checkpoint.save(folder / workdir_lib.WEIGHTS, outcome.step, variables, notes={}, keep=1)
@@ -42,10 +51,11 @@ def save_trained(
     'examples_per_second': outcome.examples_per_second,
     'weights_sha256': None if outcome.variables is None else _weights_sha256(outcome.variables),
     'target_weights': list(target_weights),
+    'init_weights': list(init_weights),
     'mesh': outcome.mesh,
   }
   if processes.is_first():
-    storage.write_json(folder / workdir_lib.TRAINED, record)
+    workdir_lib.write_record(folder / workdir_lib.TRAINED, record)
     checkpoint.remove_all(folder / workdir_lib.CHECKPOINTS)
   processes.meet(f'{folder.name} is trained')
 
@@ -61,7 +71,7 @@ def read_trained(folder: pathlib.Path) -> Record | None:
 
 @functools.lru_cache(maxsize=4096)
 def _read(path: pathlib.Path, inode: int, time: int) -> Record:
-  return storage.read_json(path)
+  return workdir_lib.read_record(path)
 
 
 def record(experiment: experiment_lib.Experiment, network: str, seed: int) -> Record:
@@ -81,9 +91,16 @@ def weights_of(
 
 
 def load_member(experiment: experiment_lib.Experiment, network: str, seed: int) -> predict.Member:
-  """A finished seed, ready to predict; ExperimentError if it diverged or is not trained."""
+  """A finished seed, ready to predict.
+
+  Raises:
+    ExperimentError: it diverged, is not trained, or its weights are not those that it was trained
+      to, by their hash in trained.json.
+    checkpoint.CheckpointError: its weights are damaged.
+  """
   folder = experiment.folder(network, seed)
-  if record(experiment, network, seed)['status'] == 'diverged':
+  its_record = record(experiment, network, seed)
+  if its_record['status'] == 'diverged':
     raise experiment_lib.ExperimentError(f'{folder}: this seed diverged and has no logits to give')
   module = experiment.module(network)
   template = _template(module, experiment.dataset.input_shape)
@@ -91,6 +108,11 @@ def load_member(experiment: experiment_lib.Experiment, network: str, seed: int) 
   if restored is None:
     raise experiment_lib.ExperimentError(
       f'{folder}: its weights are missing; delete the folder to train it again'
+    )
+  if _weights_sha256(restored[0]) != its_record['weights_sha256']:
+    raise experiment_lib.ExperimentError(
+      f'{folder / workdir_lib.WEIGHTS}: other weights than those that {workdir_lib.TRAINED} is of; '
+      f'put its own back, or delete {folder} to train it again'
     )
   return predict.Member(module, restored[0])
 

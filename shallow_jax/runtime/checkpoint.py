@@ -5,6 +5,7 @@ each step and is verified before Orbax opens one of them. A step without a manif
 """
 
 from collections.abc import Mapping
+import contextlib
 import logging
 import pathlib
 import shutil
@@ -28,8 +29,9 @@ class CheckpointError(errors.ExpectedError, ValueError):
 def save(
   folder: pathlib.Path, step: int, tree: Any, *, notes: Mapping[str, Any], keep: int
 ) -> None:
-  """Saves a tree of arrays as `folder/<step>`, then drops all but the newest `keep` steps.
+  """Saves a tree of arrays as `folder/<step>`; keeps the newest `keep` steps up to this one.
 
+  A later step is of a training that was given up, and is dropped.
   Of several processes each writes what its devices hold, and the first one the manifest.
   """
   path = folder / str(step)
@@ -46,8 +48,10 @@ def save(
     }
     manifest = {'step': step, 'files': files, 'arrays': _description(tree), 'notes': dict(notes)}
     storage.write_sealed_json(_manifest_path(folder, step), manifest)
-    for old in steps(folder)[keep:]:
-      _remove(folder, old)
+    kept = [each for each in steps(folder) if each <= step][:keep]
+    for other in steps(folder):
+      if other not in kept:
+        _remove(folder, other)
   processes.meet('the checkpoint has its manifest')
 
 
@@ -62,6 +66,14 @@ def steps(folder: pathlib.Path) -> list[int]:
   """The finished steps of a folder, newest first; whether they verify is not looked at."""
   manifests = folder.glob('*.manifest.json')
   return sorted((int(path.name.split('.')[0]) for path in manifests), reverse=True)
+
+
+def newest_notes(folder: pathlib.Path) -> dict[str, Any] | None:
+  """The notes of the newest step, None where there is none; its arrays are not looked at."""
+  for step in steps(folder):
+    with contextlib.suppress(storage.StorageError):  # restore_newest names what is damaged
+      return storage.read_sealed_json(_manifest_path(folder, step))['notes']
+  return None
 
 
 def restore_newest(folder: pathlib.Path, template: Any) -> tuple[Any, dict[str, Any]] | None:

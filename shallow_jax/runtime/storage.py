@@ -205,8 +205,14 @@ def write_sealed_json(path: str | os.PathLike[str], value: Mapping[str, Any]) ->
   write_json(path, {**value, SEAL: sha256_json(value)})
 
 
-def read_sealed_json(path: str | os.PathLike[str]) -> dict[str, Any]:
+def read_sealed_json(
+  path: str | os.PathLike[str], *, or_never_sealed: bool = False
+) -> dict[str, Any]:
   """Return what write_sealed_json wrote, without its hash.
+
+  Args:
+    path: of a JSON object.
+    or_never_sealed: whether one of write_json, which has no hash, is taken as it is.
 
   Raises:
     StorageError: a single byte of the file differs from what was written.
@@ -214,9 +220,19 @@ def read_sealed_json(path: str | os.PathLike[str]) -> dict[str, Any]:
   value = read_json(path)
   if not isinstance(value, dict):
     raise StorageError(f'{path}: a JSON object was expected')
-  content = {key: item for key, item in value.items() if key != SEAL}
-  check_seal(path, value)
-  return content
+  if not (or_never_sealed and _was_never_sealed(value)):
+    check_seal(path, value)
+  return _without(value, SEAL)
+
+
+def _was_never_sealed(value: Mapping[str, Any]) -> bool:
+  """Whether no key holds the hash of all the others, not even one whose name was damaged."""
+  hashes = [key for key, item in value.items() if isinstance(item, str) and len(item) == 64]
+  return SEAL not in value and all(sha256_json(_without(value, k)) != value[k] for k in hashes)
+
+
+def _without(value: Mapping[str, Any], key: str) -> dict[str, Any]:
+  return {name: item for name, item in value.items() if name != key}
 
 
 def check_seal(path: str | os.PathLike[str], value: Mapping[str, Any]) -> None:
@@ -224,10 +240,9 @@ def check_seal(path: str | os.PathLike[str], value: Mapping[str, Any]) -> None:
 
   Apart from read_sealed_json for those who can name the field that was edited.
   """
-  content = {key: item for key, item in value.items() if key != SEAL}
   # Some changes keep the value (1e-05 and 1E-05), so the text counts too.
   same_text = _read_bytes(path) == _json_text(path, value).encode()
-  if value.get(SEAL) != sha256_json(content) or not same_text:
+  if value.get(SEAL) != sha256_json(_without(value, SEAL)) or not same_text:
     raise StorageError(f'{path}: changed since it was written: its content has another sha256')
 
 

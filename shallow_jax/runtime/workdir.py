@@ -1,4 +1,4 @@
-"""The layout of a workdir: the name of every file and folder in it, and no other file's business.
+"""The layout of a workdir: the name of every file and folder in it, and how its records are kept.
 
 <workdir>/config.json, lock
 <workdir>/split-<n>/                   a workdir for each of an experiment's `splits`
@@ -14,7 +14,15 @@
 <network>/alignment/                   <set>.npy, manifest.json: labels that it realigned
 <network>/predictions.npy              of speech phone_errors.npz
 <network>/result.json                  written last: the network is done
+
+The JSON files but for the lock hold a hash of themselves, which is checked when they are read.
 """
+
+from collections.abc import Mapping
+import pathlib
+from typing import Any
+
+from shallow_jax.runtime import storage
 
 CONFIG = 'config.json'
 LOCK = 'lock'
@@ -44,6 +52,37 @@ TRAINED = 'trained.json'
 LOGITS = 'logits'
 
 EVERY_SEED = 'seed-*'  # a pattern for glob
+
+# What to do about a record that was changed or damaged.
+_REMEDIES = {
+  CONFIG: 'delete it; run writes it anew',
+  NOTES: 'delete {folder}; run writes it anew',
+  FINGERPRINT: 'delete {folder} to begin it anew',
+  SEARCH: 'delete {folder} to train it anew',
+  TRAINED: 'delete {folder} to train it anew',
+  RESULT: 'delete it to evaluate again',
+  RESULTS: 'delete it; report writes it anew',
+}
+
+
+def write_record(path: pathlib.Path, value: Mapping[str, Any]) -> None:
+  """Writes one of a workdir's JSON files, with a hash of its content."""
+  storage.write_sealed_json(path, value)
+
+
+def read_record(path: pathlib.Path) -> dict[str, Any]:
+  """Reads what `write_record` wrote, or an older run without a hash.
+
+  Raises:
+    storage.StorageError: the file can't be read, or is not as it was written; says what to do.
+  """
+  try:
+    return storage.read_sealed_json(path, or_never_sealed=True)
+  except storage.StorageError as error:
+    if not path.exists():
+      raise
+    remedy = _REMEDIES[path.name].format(folder=path.parent)
+    raise storage.StorageError(f'{error}; {remedy}') from error
 
 
 def split(number: int) -> str:

@@ -54,7 +54,8 @@ def build(
   Args, beside what Problem has:
     seed: draws the initial weights, the order of examples and the dropout.
     target_statistics: mean and std [classes] of the targets over the transfer set, for logit L2.
-    start: weights and running statistics to start from instead of drawn ones.
+    start: variables of the same model to start from instead of drawn ones. The net begins as the
+      function that they are, in the units of its own targets (`models.with_output`).
 
   Raises:
     dataset.DataError: targets or labels of another length than the inputs, or not finite.
@@ -67,7 +68,7 @@ def build(
   key = jax.random.fold_in(jax.random.key(seed), 0)
   initial = models.init(module, key, dataset.input_shape, output)
   if start is not None:
-    initial |= {name: start[name] for name in ('params', 'batch_stats')}
+    initial = models.with_output(start, output)
   return Problem(entry, module, initial, dataset, examples, validation, seed)
 
 

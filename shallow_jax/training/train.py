@@ -233,7 +233,11 @@ def _save(run: _Run) -> None:
     run.folders[0] / workdir_lib.CHECKPOINTS,
     run.step,
     run.saved(),
-    notes={'wall_seconds': run.seconds, 'diverged_at': diverged_at},
+    notes={
+      'wall_seconds': run.seconds,
+      'diverged_at': diverged_at,
+      'seeds': [problem.seed for problem in run.problems],
+    },
     keep=CHECKPOINTS_KEPT,
   )
 

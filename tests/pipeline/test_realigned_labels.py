@@ -14,6 +14,7 @@ from shallow_jax.pipeline import run as run_lib
 from shallow_jax.pipeline import teacher
 from shallow_jax.pipeline import trainings
 from shallow_jax.runtime import storage
+from shallow_jax.runtime import workdir as workdir_lib
 from shallow_jax.settings import defaults
 from shallow_jax.speech import hmm
 
@@ -75,8 +76,8 @@ def copy(finished, tmp_path):
 
 
 def _change_weights(folder):
-  record = storage.read_json(folder / 'trained.json')
-  storage.write_json(folder / 'trained.json', record | {'weights_sha256': '0' * 64})
+  record = workdir_lib.read_record(folder / 'trained.json')
+  workdir_lib.write_record(folder / 'trained.json', record | {'weights_sha256': '0' * 64})
 
 
 def prepared(workdir):
@@ -124,7 +125,7 @@ def test_the_network_really_learns_from_it(finished):
   experiment = prepared(finished[0])
   entry = experiment.networks['third']
   source = teacher.source_of(experiment, entry, 0)
-  problem = trainings.problem(experiment, 'third', entry, 0, source)
+  (problem,) = trainings.problems(experiment, 'third', entry, [0], source)
   for arrays, split in ((problem.examples, 'train'), (problem.validation, 'validation')):
     stored = np.load(finished[0] / 'second' / 'alignment' / f'{split}.npy')
     np.testing.assert_array_equal(arrays['label'], stored)

@@ -23,6 +23,8 @@ from shallow_jax.pipeline import trained
 from shallow_jax.pipeline import trainings
 from shallow_jax.report import predictions
 from shallow_jax.runtime import run_guard
+from shallow_jax.runtime import storage
+from shallow_jax.runtime import workdir as workdir_lib
 from shallow_jax.settings import defaults
 
 
@@ -212,12 +214,45 @@ def test_a_retrained_teacher_makes_the_store_stale(copy):
 
 def test_a_student_of_other_weights_is_refused(copy):
   path = copy / 'mimic' / 'seed-1' / 'trained.json'
-  record = json.loads(path.read_text())
-  path.write_text(json.dumps(record | {'target_weights': ['0' * 64]}))
+  workdir_lib.write_record(path, workdir_lib.read_record(path) | {'target_weights': ['0' * 64]})
   for _ in ('finished', 'not evaluated yet'):
     with pytest.raises(experiment_lib.ExperimentError, match='learned from other weights'):
       run_lib.run(tiny(), copy)
     (copy / 'mimic' / 'result.json').unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize(
+  ('file', 'way_out', 'read'),
+  [
+    ('mimic/seed-0/trained.json', 'delete .*mimic/seed-0 to train it anew', 'run'),
+    ('mimic/search.json', 'delete .*mimic to train it anew', 'run'),
+    ('mimic/fingerprint.json', 'delete .*mimic to begin it anew', 'run'),
+    ('mimic/result.json', 'delete it to evaluate again', 'run'),
+    ('mimic/result.json', 'delete it to evaluate again', 'report'),
+    ('data/notes.json', 'delete .*data; run writes it anew', 'report'),
+    ('data/fingerprint.json', 'delete .*data to begin it anew', 'report'),
+    ('config.json', 'delete it; run writes it anew', 'report'),
+  ],
+)
+def test_a_flipped_digit_in_a_record_is_refused_by_name(copy, file, way_out, read):
+  path = copy / file
+  content = bytearray(path.read_bytes())
+  digits = [i for i, byte in enumerate(content) if byte in b'2345678']
+  content[digits[len(digits) // 2]] ^= 1
+  path.write_bytes(content)
+  json.loads(content)  # still JSON
+  if file.endswith('search.json'):
+    (copy / 'mimic' / 'result.json').unlink()  # which has the search's content, else nothing asks
+  with pytest.raises(storage.StorageError, match=f'{file}: changed .*; {way_out}$'):
+    run_lib.run(tiny(), copy) if read == 'run' else run_lib.report_again(copy)
+
+
+def test_a_run_of_before_records_had_hashes_goes_on(copy, finished, monkeypatch):
+  for path in copy.rglob('*.json'):
+    if path.name in ('trained.json', 'search.json', 'fingerprint.json', 'result.json'):
+      storage.write_json(path, workdir_lib.read_record(path))
+  monkeypatch.setattr(trainings.train, 'fit', None)
+  assert run_lib.run(tiny(), copy) == finished[1]
 
 
 def test_rows_of_another_example_are_noticed(copy):
@@ -257,13 +292,26 @@ def test_a_student_seed_learns_from_the_teachers_seed_of_that_number(tmp_path):
     assert learned['target_weights'] == [weights['weights_sha256']]
 
 
-def test_a_student_starts_from_anothers_weights(tmp_path):
-  mimic = dict(init='shallow', search={}, num_steps=20, optimizer=dict(learning_rate=1e-12))
-  run_lib.run(tiny(mimic=mimic), tmp_path, only=['mimic'])
-  experiment = run_lib.prepare(defaults.plain(tiny(mimic=mimic)), tmp_path, only=['mimic'])
-  members = [trained.load_member(experiment, name, 0) for name in ('shallow', 'mimic')]
-  kernels = [member.variables['params']['Output_0']['output']['kernel'] for member in members]
-  np.testing.assert_allclose(*kernels, atol=1e-6)
+@pytest.mark.parametrize(
+  ('start', 'targets', 'loss'),
+  [('shallow', 'teacher', 'logit_l2'), ('mimic', 'labels', 'cross_entropy')],
+)
+def test_a_network_starts_as_the_function_of_another_seed_by_seed(copy, start, targets, loss):
+  """The logits of one step at a rate of nothing are those of the network that it starts from."""
+  still = dict(init=start, targets=targets, loss=dict(name=loss), seeds=2, num_steps=1)
+  still |= dict(model=dict(name='shallow', hidden=100, bottleneck=16))
+  config = defaults.plain(tiny(still=dict(still, optimizer=dict(learning_rate=1e-12))))
+  run_lib.run(config, copy, only=['still'])
+  experiment = run_lib.prepare(config, copy, only=['still'])
+  arrays = experiment.dataset.splits['test'].arrays
+  for seed in (0, 1):
+    before, after = (
+      teacher.predict.logits(
+        [trained.load_member(experiment, name, seed)], experiment.dataset, arrays, batch_size=64
+      )
+      for name in (start, 'still')
+    )
+    np.testing.assert_allclose(after, before, rtol=0, atol=1e-5 * np.abs(before).max())
 
 
 def test_a_net_with_batch_norm_goes_on_with_its_running_statistics(copy):

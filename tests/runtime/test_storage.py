@@ -217,6 +217,23 @@ def test_a_sealed_file_notices_every_flipped_byte(tmp_path):
       storage.read_sealed_json(path)
 
 
+def test_a_file_of_before_seals_is_taken_and_a_broken_seal_is_not(tmp_path):
+  path = tmp_path / 'record.json'
+  value = {'weights_sha256': 'ab' * 32, 'step': 12}
+  storage.write_json(path, value)
+  assert storage.read_sealed_json(path, or_never_sealed=True) == value
+  with pytest.raises(storage.StorageError, match='another sha256'):
+    storage.read_sealed_json(path)
+  storage.write_sealed_json(path, value)
+  good = path.read_bytes()
+  for position in range(len(good)):  # in the seal and in its name too
+    bad = bytearray(good)
+    bad[position] ^= 0x01
+    path.write_bytes(bad)
+    with pytest.raises(storage.StorageError, match=r'record\.json'):
+      storage.read_sealed_json(path, or_never_sealed=True)
+
+
 def test_canonical_json():
   value = {'b': (1, np.int64(2)), 'a': {'d': np.float32(0.5), 'c': np.arange(2)}}
   assert storage.canonical_json(value) == '{"a":{"c":[0,1],"d":0.5},"b":[1,2]}'

@@ -246,7 +246,7 @@ def test_a_checkpoint_of_another_net_is_refused(digits, tmp_path):
 
 def test_finished_weights_come_back_as_they_were_saved(digits, tmp_path):
   outcome = fit(make_problem(digits), tmp_path)
-  trained.save_trained(tmp_path, outcome, trial={}, target_weights=[])
+  trained.save_trained(tmp_path, outcome, trial={}, target_weights=[], init_weights=[])
   restored = checkpoint.restore_newest(tmp_path / 'weights', outcome.variables)
   assert_equal_trees(outcome.variables, restored[0])
   assert not (tmp_path / 'checkpoints').exists()

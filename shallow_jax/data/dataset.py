@@ -45,6 +45,12 @@ class Split:
     """The hash of all ids in their order: equal for splits of equal examples in equal order."""
     return _sha256(self.arrays['id'])
 
+  @property
+  def form(self) -> dict[str, Any]:
+    """Shape and dtype of one raw input: ids are of the bytes alone."""
+    inputs = self.arrays['input']
+    return {'shape': list(inputs.shape[1:]), 'dtype': str(inputs.dtype)}
+
   def select(self, indices: np.ndarray) -> 'Split':
     """The examples at `indices`, in that order.
 
@@ -119,6 +125,7 @@ def _split_fingerprint(split: Split) -> dict[str, Any]:
     'count': len(split),
     'ids_sha256': split.ids_sha256,
     'labels_sha256': _sha256(split.arrays['label']),
+    **split.form,
   }
 
 

@@ -144,18 +144,17 @@ def prepare_tfds(name: str, data_dir: str, tfds_dir: str) -> None:
 
 def _splits(config: Mapping[str, Any]) -> tuple[dict[str, dataset.Split], dict[str, Any]]:
   labelled = _read(config['name'], 'data_dir', config['data_dir'])
-  splits = dataset.carve_validation(
+  splits, notes = dataset.carve_validation(
     labelled['train'], config['num_validation'], seed=config['split_seed']
   )
   splits['test'] = labelled['test']
-  notes = {}
   if config['pool']:
     # the pool before any cut: an image that was held out once stays out of every pool
     title, pool = _read_pool(config)
     splits['unlabelled'], counts = transfer.clean_pool(
       pool, splits, config['near_duplicate_correlation']
     )
-    notes = {'pool': f'{title}, {len(pool):,} images; {_PAPERS_POOL}', **counts}
+    notes |= {'pool': f'{title}, {len(pool):,} images; {_PAPERS_POOL}', **counts}
   limits = {
     'train': config['max_train'],
     'test': config['max_test'],

@@ -5,7 +5,6 @@ import functools
 import pathlib
 from typing import Any
 import zipfile
-import zlib
 
 import numpy as np
 
@@ -27,7 +26,7 @@ def load(config: Mapping[str, Any], constants: pathlib.Path | None = None) -> da
   Raises:
     DataError: the file is missing, is none, or an array in it is missing or wrong.
   """
-  path = pathlib.Path(config['path']).expanduser()
+  path = dataset.local_path(config['path'], 'path')
   arrays = _read(path)
   given = [name for name in ('train', 'validation', 'test') if f'{name}_input' in arrays]
   inputs = {name: _raw_inputs(path, arrays, name) for name in given}
@@ -48,7 +47,7 @@ def load(config: Mapping[str, Any], constants: pathlib.Path | None = None) -> da
   if 'unlabelled_input' in arrays:
     pool = dataset.make_split(_raw_inputs(path, arrays, 'unlabelled'), None)
     splits['unlabelled'], counts = transfer.clean_pool(pool, splits)
-    notes |= {'pool': f'unlabelled_input of {path.name}', **counts}
+    notes |= {'pool': f'unlabelled_input of {notes["source"]}', **counts}
   return dataset.Dataset(
     name='arrays',
     class_names=class_names,
@@ -72,7 +71,7 @@ def _read(path: pathlib.Path) -> dict[str, np.ndarray]:
   try:
     with np.load(path, allow_pickle=False) as file:
       arrays = {name: file[name] for name in file.files}
-  except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+  except dataset.NO_ARRAYS as error:
     raise dataset.DataError(
       f'{path} is damaged or holds more than plain arrays, expected an .npz '
       f'as numpy.savez writes it ({error})'

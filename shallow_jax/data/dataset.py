@@ -4,7 +4,10 @@ from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import functools
 import hashlib
+import pathlib
 from typing import Any
+import zipfile
+import zlib
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +22,12 @@ Gather = Callable[[Any, Any], Any]
 Inputs = Callable[[Mapping[str, jax.Array], Mapping[str, jax.Array], jax.Array | None], jax.Array]
 
 DataError = errors.DataError
+
+# what reading a damaged .npy or .npz file raises
+NO_ARRAYS = (
+  *(ValueError, OSError, EOFError, RuntimeError, MemoryError),
+  *(zipfile.BadZipFile, zlib.error),
+)
 
 UNKNOWN = -1  # the label of an example whose class is not known, or not to be seen
 
@@ -184,7 +193,8 @@ def carve(split: Split, counts: Mapping[str, int], *, seed: int, source: str) ->
   if min(counts.values()) < 0 or sum(counts.values()) > len(split):
     raise DataError(f'{source} holds {len(split)} examples, {wanted} were asked for')
   _, id_of, sizes = np.unique(hashes(split), return_inverse=True, return_counts=True)
-  drawn = np.random.default_rng(seed).permutation(len(sizes))
+  drawn = id_of[np.random.default_rng(seed).permutation(len(split))]
+  drawn = drawn[np.sort(np.unique(drawn, return_index=True)[1])]  # each where it comes first
   parts = {}
   for name, count in counts.items():
     is_taken = _fitting(sizes[drawn], count)
@@ -252,6 +262,14 @@ def check_classes(labels: np.ndarray, num_classes: int, where: str) -> None:
       f'{num_classes:,} classes from 0 on most have no example; expected labels that number the '
       'classes, as numpy.unique(labels, return_inverse=True) does'
     )
+
+
+def local_path(path: str, key: str) -> pathlib.Path:
+  """The path that the config's `data.<key>` gives, with a home folder for ~."""
+  try:
+    return pathlib.Path(path).expanduser()
+  except RuntimeError as error:
+    raise DataError(f'data.{key} is {path!r}, but there is no such home folder') from error
 
 
 def printable(name: str) -> str:

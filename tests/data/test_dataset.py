@@ -138,6 +138,15 @@ def test_without_copies_membership_is_that_of_a_permutation_of_the_rows():
   assert notes == {}
 
 
+def test_a_few_copies_change_the_membership_of_a_few():
+  distinct = np.random.default_rng(0).normal(size=(300, 3))
+  inputs = np.concatenate([distinct, distinct[:5]])
+  split = dataset.make_split(inputs, np.zeros(305, int))
+  rows = np.random.default_rng(7).permutation(305)[:60]
+  found = dataset.carve_validation(split, 60, seed=7)[0]['validation']
+  assert np.isin(dataset.hashes(split)[rows], dataset.hashes(found)).sum() >= 55
+
+
 def test_digits_splits_are_those_of_the_published_results(digits):
   found = {name: split.ids_sha256[:12] for name, split in digits.splits.items()}
   assert found == PUBLISHED

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from shallow_jax import models
 from shallow_jax.data import dataset as dataset_lib
 from shallow_jax.settings import defaults
 from shallow_jax.settings import keys
@@ -233,6 +234,13 @@ def _check_examples(entry: Mapping[str, Any], dataset: dataset_lib.Dataset, wher
       raise defaults.ConfigError(f'{where}.examples: {name!r} has examples without a label')
   if dataset.partner_offsets is not None and entry['views'] > 1 and not needs_labels:
     _check_unlabelled_mixes(entry, where)
+  for trial in trials(entry):
+    tried = with_trial(entry, trial)
+    if tried['batch_size'] < models.smallest_batch(tried['model']):
+      raise defaults.ConfigError(
+        f'{where}.batch_size: {tried["batch_size"]}, expected 2 or more: batch_norm makes one '
+        'example like any other'
+      )
   if entry['batch_size'] > count:
     raise defaults.ConfigError(
       f'{where}.batch_size: {entry["batch_size"]} is larger than the data, {count} examples'

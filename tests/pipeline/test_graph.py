@@ -199,6 +199,17 @@ def test_a_batch_larger_than_the_data_is_refused():
   assert message == 'config.networks.a.batch_size: 151 is larger than the data, 150 examples'
 
 
+def test_a_batch_of_one_is_refused_where_it_is_normalised_by_itself():
+  model = dict(name='shallow_conv', features=4, hidden=8, bottleneck=2)
+  one = CNN | dict(model=model, batch_size=1)
+  expected = 'config.networks.a.batch_size: 1, expected 2 or more: batch_norm makes one'
+  assert refused_on_data(**one).startswith(expected)
+  searched = CNN | dict(model=model, search=dict(batch_size=(8, 1)))
+  assert refused_on_data(**searched).startswith(expected)
+  for change in (dict(batch_norm=False), dict(bottleneck=0)):
+    graph.check_examples(networks(a=one | dict(model=model | change)), dataset())
+
+
 def test_examples_without_labels_cannot_be_learned_from_labels():
   message = refused_on_data(**CNN | dict(examples=('train', 'unlabelled')))
   assert message == "config.networks.a.examples: 'unlabelled' has examples without a label"

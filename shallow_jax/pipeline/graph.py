@@ -130,6 +130,9 @@ def fingerprint(
     }
   if targets_lib.target(entry) is not None:
     found['logits_dtype'] = logits['dtype']
+  if (entry['model'] or {}).get('local'):
+    # until 2026-12 `lc` layers started with smaller weights, and weight decay took their biases too
+    found['locally_connected'] = "He's initialisation by a filter's inputs"
   found['needs'] = {
     needed: {
       'seeds': _seeds(networks, entry, needed),

@@ -309,6 +309,18 @@ def test_what_is_for_show_and_more_seeds_leave_a_networks_own_fingerprint(change
   assert 'student' not in changed(chain(student=change))
 
 
+def test_locally_connected_nets_of_before_are_refused_by_name():
+  """They started with smaller weights; the others' fingerprints are as they were."""
+  model = dict(name='cnn', features=(4,), local=(2,), dense=())
+  entries = networks(a=CNN | dict(model=model), b=CNN)
+  found = {
+    name: graph.fingerprint(entries, name, dataset().fingerprint(), dict(dtype='float32'))
+    for name in entries
+  }
+  assert 'locally_connected' in found['a']
+  assert 'locally_connected' not in found['b']
+
+
 def test_what_is_for_show_changes_nobodys_fingerprint():
   show = dict(label='another', paper=dict(value=1.0))
   assert changed(chain(cnn=show, teacher=show, student=show, mimic=show)) == set()

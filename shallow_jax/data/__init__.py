@@ -48,7 +48,6 @@ def load(config: Mapping[str, Any], constants: pathlib.Path | None = None) -> da
     known = ', '.join(LOADERS)
     raise dataset.DataError(f'data.name is {config["name"]!r}, expected one of {known}')
   loaded = LOADERS[config['name']](config, constants)
-  _log.info('%s: %d classes', loaded.name, len(loaded.class_names))
   if loaded.recognition is not None:  # of speech: frames, which stand by themselves
     return loaded
   found = _remarkable(loaded)

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 import pathlib
 from typing import Any
 import zipfile
-import zlib
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from shallow_jax.data import preprocessing
 from shallow_jax.data import transfer
 
 _REQUIRED = ('train_input', 'train_label', 'test_input', 'test_label')
+_OPTIONAL = ('validation_input', 'validation_label', 'unlabelled_input', 'class_names')
 
 
 def load(config: Mapping[str, Any], constants: pathlib.Path | None = None) -> dataset.Dataset:
@@ -25,15 +25,28 @@ def load(config: Mapping[str, Any], constants: pathlib.Path | None = None) -> da
   Raises:
     DataError: the file is missing, is none, or an array in it is missing or wrong.
   """
-  path = pathlib.Path(config['path']).expanduser()
+  path = dataset.local_path(config['path'], 'path')
   arrays = _read(path)
-  splits = _splits(path, arrays, config)
-  class_names = _class_names(path, arrays)
-  notes: dict[str, Any] = {'source': path.name}
+  given = [name for name in ('train', 'validation', 'test') if f'{name}_input' in arrays]
+  inputs = {name: _raw_inputs(path, arrays, name) for name in given}
+  labels = {name: _labels(path, arrays, name, len(inputs[name])) for name in given}
+  class_names = _class_names(path, arrays, labels['train'])
+  _check_range(path, labels, len(class_names))
+  splits = {name: dataset.make_split(inputs[name], labels[name]) for name in given}
+  notes: dict[str, Any] = {'source': dataset.printable(path.name)}
+  others = sorted(arrays.keys() - {*_REQUIRED, *_OPTIONAL})
+  if others:
+    notes['arrays_not_read'] = ', '.join(others)
+  if 'validation' not in splits:
+    carved, copies = dataset.carve_validation(
+      splits['train'], config['num_validation'], seed=config['split_seed']
+    )
+    splits |= carved
+    notes |= copies
   if 'unlabelled_input' in arrays:
     pool = dataset.make_split(_raw_inputs(path, arrays, 'unlabelled'), None)
     splits['unlabelled'], counts = transfer.clean_pool(pool, splits)
-    notes |= {'pool': f'unlabelled_input of {path.name}', **counts}
+    notes |= {'pool': f'unlabelled_input of {notes["source"]}', **counts}
   return dataset.Dataset(
     name='arrays',
     class_names=class_names,
@@ -56,35 +69,22 @@ def _read(path: pathlib.Path) -> dict[str, np.ndarray]:
   try:
     with np.load(path, allow_pickle=False) as file:
       arrays = {name: file[name] for name in file.files}
-  except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+  except dataset.NO_ARRAYS as error:
     raise dataset.DataError(
       f'{path} is damaged or holds more than plain arrays, expected an .npz '
       f'as numpy.savez writes it ({error})'
     ) from error
   missing = [name for name in _REQUIRED if name not in arrays]
+  if 'validation_label' in arrays and 'validation_input' not in arrays:
+    missing.append('validation_input')
   if missing:
     raise dataset.DataError(f'{path} lacks {", ".join(missing)}; it has {", ".join(arrays)}')
   return arrays
 
 
-def _splits(
-  path: pathlib.Path, arrays: Mapping[str, np.ndarray], config: Mapping[str, Any]
-) -> dict[str, dataset.Split]:
-  train, test = _split(path, arrays, 'train'), _split(path, arrays, 'test')
-  if 'validation_input' in arrays:
-    return {'train': train, 'validation': _split(path, arrays, 'validation'), 'test': test}
-  splits = dataset.carve_validation(train, config['num_validation'], seed=config['split_seed'])
-  return {**splits, 'test': test}
-
-
-def _split(path: pathlib.Path, arrays: Mapping[str, np.ndarray], name: str) -> dataset.Split:
-  inputs = _raw_inputs(path, arrays, name)
-  return dataset.make_split(inputs, _labels(path, arrays, name, len(inputs)))
-
-
 def _raw_inputs(path: pathlib.Path, arrays: Mapping[str, np.ndarray], name: str) -> np.ndarray:
   inputs, like = arrays[f'{name}_input'], arrays['train_input']
-  if inputs.dtype.kind not in 'buif' or inputs.ndim < 2 or len(inputs) == 0:
+  if inputs.dtype.kind not in 'buif' or inputs.ndim < 2 or inputs.size == 0:
     raise dataset.DataError(
       f'{path}: {name}_input is {inputs.dtype} {list(inputs.shape)}, '
       'expected numbers [examples, ...]'
@@ -123,24 +123,34 @@ def _labels(
       f'{path}: {name}_label is {labels.dtype} {list(labels.shape)}, '
       f'expected integers [{num_examples}], one for each input'
     )
-  num_classes = len(_class_names(path, arrays))
-  wrong = np.flatnonzero((labels < 0) | (labels >= num_classes))
-  if len(wrong):
-    raise dataset.DataError(
-      f'{path}: {name}_label[{wrong[0]}] is {labels[wrong[0]]}, expected 0 to {num_classes - 1}'
-    )
   return labels
 
 
-def _class_names(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> tuple[str, ...]:
+def _check_range(path: pathlib.Path, labels: Mapping[str, np.ndarray], num_classes: int) -> None:
+  for name, array in labels.items():
+    wrong = np.flatnonzero((array < 0) | (array >= num_classes))
+    if len(wrong):
+      raise dataset.DataError(
+        f'{path}: {name}_label[{wrong[0]}] is {array[wrong[0]]}, expected 0 to {num_classes - 1}'
+      )
+
+
+def _class_names(
+  path: pathlib.Path, arrays: Mapping[str, np.ndarray], labels: np.ndarray
+) -> tuple[str, ...]:
   """Those of the file; without any, a number for each class up to train's largest label."""
+  where = f'{path}: train_label'
   if 'class_names' not in arrays:
-    largest = arrays['train_label'].max(initial=0)
-    return tuple(map(str, range(int(largest) + 1)))
+    num_classes = max(int(labels.max()) + 1, 0)
+    dataset.check_classes(labels, num_classes, where)  # before there is a name for each
+    return tuple(map(str, range(num_classes)))
   names = arrays['class_names']
   if names.ndim != 1 or names.dtype.kind != 'U' or len(names) < 2:
     raise dataset.DataError(
       f'{path}: class_names is {names.dtype} {list(names.shape)}, '
       'expected two strings or more [classes]'
     )
+  if len(set(names.tolist())) < len(names):
+    raise dataset.DataError(f'{path}: class_names has a name twice: {", ".join(names)}')
+  dataset.check_classes(labels, len(names), where)
   return tuple(map(str, names))

@@ -20,6 +20,7 @@ from shallow_jax.data import views as views_lib
 
 _IMAGE_SHAPE = (32, 32, 3)
 _NUM_PIXEL_BYTES = 3 * 32 * 32
+_COPIES = 0.005  # of all images: CIFAR-10 has none, CIFAR-100 0.0004
 _PAPERS_POOL = 'for CIFAR-10 the paper had 1M of 80 Million Tiny Images, withdrawn in 2020'
 
 
@@ -28,11 +29,13 @@ class _Archive:
   """The binary version as its authors distribute it.
 
   A record is a byte for each of `labels`, then the red, the green and the blue plane.
-  `files` gives each split's files, each with its size as a multiple of the test split's.
+  `files` gives each split's files, each with its size as a multiple of the test split's; `others`
+  says by file which other version of the data it belongs to.
   """
 
   title: str
   folder: str
+  others: dict[str, str]
   files: dict[str, dict[str, int]]
   labels: tuple[str, ...]
   class_names: tuple[str, ...]
@@ -54,6 +57,13 @@ _ARCHIVES = {
   'cifar10': _Archive(
     title='CIFAR-10',
     folder='cifar-10-batches-bin',
+    others={
+      'cifar-10-batches-py': 'python version',
+      'data_batch_1': 'python version',
+      'cifar-10-batches-mat': 'Matlab version',
+      'data_batch_1.mat': 'Matlab version',
+      'cifar-10-binary.tar.gz': 'archive, not unpacked',
+    },
     files={
       'train': {f'data_batch_{i}.bin': 1 for i in range(1, 6)},
       'test': {'test_batch.bin': 1},
@@ -64,6 +74,13 @@ _ARCHIVES = {
   'cifar100': _Archive(
     title='CIFAR-100',
     folder='cifar-100-binary',
+    others={
+      'cifar-100-python': 'python version',
+      'meta': 'python version',
+      'cifar-100-matlab': 'Matlab version',
+      'train.mat': 'Matlab version',
+      'cifar-100-binary.tar.gz': 'archive, not unpacked',
+    },
     files={'train': {'train.bin': 5}, 'test': {'test.bin': 1}},
     labels=('coarse_label', 'label'),
     class_names=tuple(
@@ -113,7 +130,7 @@ def prepare_tfds(name: str, data_dir: str, tfds_dir: str) -> None:
   TFDS's own preparation needs TensorFlow, this one doesn't.
   """
   archive = _ARCHIVES[name]
-  folder = _find(archive, pathlib.Path(data_dir).expanduser())
+  folder = _find(archive, dataset.local_path(data_dir, 'data_dir'))
   if folder is None:
     raise dataset.DataError(f'{data_dir} holds no {archive.folder}/, expected {_what_to_get(name)}')
   _check_complete(archive, folder)
@@ -123,23 +140,25 @@ def prepare_tfds(name: str, data_dir: str, tfds_dir: str) -> None:
     pixels, _ = _images_and_labels(archive, records)
     labels = {label: records[:, column] for column, label in enumerate(archive.labels)}
     splits[split] = {'image': pixels, **labels}
-  tfds_source.prepare(name, splits, archive.class_names, pathlib.Path(tfds_dir).expanduser())
+  tfds_source.prepare(name, splits, archive.class_names, dataset.local_path(tfds_dir, 'tfds_dir'))
 
 
 def _splits(config: Mapping[str, Any]) -> tuple[dict[str, dataset.Split], dict[str, Any]]:
   labelled = _read(config['name'], 'data_dir', config['data_dir'])
-  splits = dataset.carve_validation(
+  num_classes = len(_ARCHIVES[config['name']].class_names)
+  where = f'data.data_dir: {config["data_dir"]}: train'
+  dataset.check_classes(labelled['train'].arrays['label'], num_classes, where)
+  splits, notes = dataset.carve_validation(
     labelled['train'], config['num_validation'], seed=config['split_seed']
   )
   splits['test'] = labelled['test']
-  notes = {}
   if config['pool']:
     # the pool before any cut: an image that was held out once stays out of every pool
     title, pool = _read_pool(config)
     splits['unlabelled'], counts = transfer.clean_pool(
       pool, splits, config['near_duplicate_correlation']
     )
-    notes = {'pool': f'{title}, {len(pool):,} images; {_PAPERS_POOL}', **counts}
+    notes |= {'pool': f'{title}, {len(pool):,} images; {_PAPERS_POOL}', **counts}
   limits = {
     'train': config['max_train'],
     'test': config['max_test'],
@@ -173,13 +192,16 @@ def _read(name: str, key: str, data_dir: str) -> dict[str, dataset.Split]:
   archive = _ARCHIVES[name]
   if not data_dir:
     raise dataset.DataError(f"data.{key} is '', expected a folder with {_what_to_get(name)}")
-  folder = pathlib.Path(data_dir).expanduser()
+  folder = dataset.local_path(data_dir, key)
   place = _find(archive, folder)
   if place:
     return _read_archive(archive, place)
   if (folder / name).is_dir():
     return _read_tfds(name, folder)
+  others = [kind for file, kind in archive.others.items() if (folder / file).exists()]
   found = 'has no data of it' if folder.is_dir() else 'is not a folder'
+  if others:
+    found = f"has {archive.title}'s {others[0]}"
   raise dataset.DataError(f'data.{key}: {folder} {found}, expected {_what_to_get(name)}')
 
 
@@ -203,10 +225,39 @@ def _what_to_get(name: str) -> str:
 
 def _read_archive(archive: _Archive, folder: pathlib.Path) -> dict[str, dataset.Split]:
   _check_complete(archive, folder)
-  return {
+  splits = {
     split: dataset.make_split(*_images_and_labels(archive, _records(archive, folder, split)))
     for split in archive.files
   }
+  if _share_of_copies(*splits.values()) > _COPIES:
+    _refuse_copies(archive, folder)
+  return splits
+
+
+def _share_of_copies(*splits: dataset.Split) -> float:
+  """Which share of all their images stands in them another time."""
+  hashes = np.concatenate([dataset.hashes(split) for split in splits])
+  return 1 - len(np.unique(hashes)) / len(hashes)
+
+
+def _refuse_copies(archive: _Archive, folder: pathlib.Path) -> None:
+  """Names the first file with many images that it or a file before it already holds."""
+  known: dict[str, np.ndarray] = {}
+  for file in archive.shares:
+    images, _ = _images_and_labels(archive, _read_file(archive, folder / file))
+    hashes = dataset.hashes(dataset.make_split(images, None))
+    faults = {
+      'of one colour': int((np.ptp(images, axis=(1, 2, 3)) == 0).sum()),
+      'more than once': len(images) - len(np.unique(hashes)),
+      **{f'of {other} too': int(np.isin(hashes, found).sum()) for other, found in known.items()},
+    }
+    for fault, count in faults.items():
+      if count > _COPIES * len(images):
+        raise dataset.DataError(
+          f'{folder / file} holds {count:,} images {fault}, expected {len(images):,} that no other '
+          f'file has; unpack {archive.url} again'
+        )
+    known[file] = hashes
 
 
 def _check_complete(archive: _Archive, folder: pathlib.Path) -> None:
@@ -272,4 +323,18 @@ def _read_tfds(name: str, folder: pathlib.Path) -> dict[str, dataset.Split]:
       f'{folder / name} holds {len(splits["train"]):,} train and '
       f'{len(splits["test"]):,} test images, expected five to one'
     )
+  share = _share_of_copies(*splits.values())
+  if share > _COPIES:
+    raise dataset.DataError(
+      f'{folder / name} holds {100 * share:.1f} % of its images more than once, expected none; '
+      'prepare it again'
+    )
+  num_classes = len(_ARCHIVES[name].class_names)
+  for split, found in splits.items():
+    labels = found.arrays['label']
+    if labels.min() < 0 or labels.max() >= num_classes:
+      raise dataset.DataError(
+        f'{folder / name}: {split} has labels {labels.min()} to {labels.max()}, '
+        f'expected 0 to {num_classes - 1}'
+      )
   return splits

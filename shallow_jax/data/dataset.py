@@ -4,7 +4,10 @@ from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import functools
 import hashlib
+import pathlib
 from typing import Any
+import zipfile
+import zlib
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +23,12 @@ Gather = Callable[[Any, Any], Any]
 Inputs = Callable[[Mapping[str, jax.Array], Mapping[str, jax.Array], jax.Array | None], jax.Array]
 
 DataError = errors.DataError
+
+# what reading a damaged .npy or .npz file raises
+NO_ARRAYS = (
+  *(ValueError, OSError, EOFError, RuntimeError, MemoryError),
+  *(zipfile.BadZipFile, zlib.error),
+)
 
 UNKNOWN = -1  # the label of an example whose class is not known, or not to be seen
 
@@ -45,6 +54,12 @@ class Split:
   def ids_sha256(self) -> str:
     """The hash of all ids in their order: equal for splits of equal examples in equal order."""
     return _sha256(self.arrays['id'])
+
+  @property
+  def form(self) -> dict[str, Any]:
+    """Shape and dtype of one raw input: ids are of the bytes alone."""
+    inputs = self.arrays['input']
+    return {'shape': list(inputs.shape[1:]), 'dtype': str(inputs.dtype)}
 
   def select(self, indices: np.ndarray) -> 'Split':
     """The examples at `indices`, in that order.
@@ -116,6 +131,7 @@ def _split_fingerprint(split: Split) -> dict[str, Any]:
     'count': len(split),
     'ids_sha256': split.ids_sha256,
     'labels_sha256': _sha256(split.arrays['label']),
+    **split.form,
   }
 
 
@@ -155,31 +171,107 @@ def concatenate(splits: Sequence[Split]) -> Split:
   )
 
 
+def hashes(split: Split) -> np.ndarray:
+  """The ids as one number each, uint64 [examples]."""
+  first, second = split.arrays['id'].astype(np.uint64).T
+  return first << np.uint64(32) | second
+
+
 def carve(split: Split, counts: Mapping[str, int], *, seed: int, source: str) -> dict[str, Split]:
   """Draw disjoint splits of the given counts: which examples, seed and ids alone decide.
+
+  No two of them have an id in common: an id is drawn with all examples that have it. Where none
+  fits into what is left of a count, a split takes some of the next one's, and nobody the others.
 
   Raises:
     DataError: `source` (its name, for the message) holds fewer examples than that.
   """
+  wanted = ' + '.join(f'{name} {count}' for name, count in counts.items())
   if min(counts.values()) < 0 or sum(counts.values()) > len(split):
-    wanted = ' + '.join(f'{name} {count}' for name, count in counts.items())
     raise DataError(f'{source} holds {len(split)} examples, {wanted} were asked for')
-  rows = np.random.default_rng(seed).permutation(len(split))
-  ends = np.cumsum(list(counts.values()))
-  parts = np.split(rows, ends)[:-1]
-  return {name: split.select(np.sort(part)) for name, part in zip(counts, parts, strict=True)}
+  _, id_of, sizes = np.unique(hashes(split), return_inverse=True, return_counts=True)
+  drawn = id_of[np.random.default_rng(seed).permutation(len(split))]
+  drawn = drawn[np.sort(np.unique(drawn, return_index=True)[1])]  # each where it comes first
+  parts = {}
+  for name, count in counts.items():
+    is_taken = _fitting(sizes[drawn], count)
+    rows = np.flatnonzero(np.isin(id_of, drawn[is_taken]))
+    drawn, missing = drawn[~is_taken], count - len(rows)
+    if missing and not len(drawn):
+      raise DataError(
+        f'{source} holds {len(sizes)} distinct examples ({len(split)} with their copies), '
+        f'too few for {wanted} without an example in two of them'
+      )
+    if missing:
+      some = np.flatnonzero(id_of == drawn[0])[:missing]
+      rows, drawn = np.sort(np.concatenate([rows, some])), drawn[1:]
+    parts[name] = split.select(rows)
+  return parts
 
 
-def carve_validation(train: Split, num_validation: int, *, seed: int) -> dict[str, Split]:
-  """Part train into 'train' and 'validation', as `carve` does."""
+def _fitting(sizes: np.ndarray, room: int) -> np.ndarray:
+  """Which sizes, in turn, fit into what the ones before have left of the room: bool [sizes]."""
+  fits = np.zeros(len(sizes), bool)
+  for i, size in enumerate(sizes.tolist()):
+    if not room:
+      break
+    fits[i] = size <= room
+    room -= size if fits[i] else 0
+  return fits
+
+
+def carve_validation(
+  train: Split, num_validation: int, *, seed: int
+) -> tuple[dict[str, Split], dict[str, Any]]:
+  """Part train into 'train' and 'validation' as `carve` does.
+
+  Returns:
+    The splits, and notes: 'copies_left_out' where examples of validation have copies in neither.
+  """
   if not 0 < num_validation < len(train):
     raise DataError(
       f'data.num_validation is {num_validation}, expected 1 to {len(train) - 1}: '
       'validation is carved out of train'
     )
-  counts = {'validation': num_validation, 'train': len(train) - num_validation}
-  splits = carve(train, counts, seed=seed, source='train')
-  return {'train': splits['train'], 'validation': splits['validation']}
+  validation = carve(train, {'validation': num_validation}, seed=seed, source='train')['validation']
+  rest = np.flatnonzero(~np.isin(hashes(train), hashes(validation)))
+  if not len(rest):
+    raise DataError(
+      f'data.num_validation is {num_validation}, which leaves nothing of train: of its '
+      f'{len(train)} examples {len(np.unique(hashes(train)))} are distinct'
+    )
+  copies = len(train) - num_validation - len(rest)
+  notes = {'copies_left_out': {'validation': copies}} if copies else {}
+  return {'train': train.select(rest), 'validation': validation}, notes
+
+
+def check_classes(labels: np.ndarray, num_classes: int, where: str) -> None:
+  """Refuses train's labels [examples] if they are no classes 0 to num_classes - 1 to learn.
+
+  A few may have no example. `where` says in a message whose labels they are.
+  """
+  found = np.unique(labels)
+  if len(found) < 2:
+    raise DataError(f'{where} has the class {found[0]} alone, expected two classes or more')
+  if num_classes > 2 * len(found):
+    raise DataError(
+      f'{where} has {len(found):,} different labels, {found[0]:,} to {found[-1]:,}: of the '
+      f'{num_classes:,} classes from 0 on most have no example; expected labels that number the '
+      'classes, as numpy.unique(labels, return_inverse=True) does'
+    )
+
+
+def local_path(path: str, key: str) -> pathlib.Path:
+  """The path that the config's `data.<key>` gives, with a home folder for ~."""
+  try:
+    return pathlib.Path(path).expanduser()
+  except RuntimeError as error:
+    raise DataError(f'data.{key} is {path!r}, but there is no such home folder') from error
+
+
+def printable(name: str) -> str:
+  """A file's name for reports: bytes that are no UTF-8 as \\xNN."""
+  return name.encode('utf-8', 'surrogateescape').decode('utf-8', 'backslashreplace')
 
 
 def rows(array: np.ndarray | jax.Array, indices: np.ndarray | jax.Array) -> Any:

@@ -1,12 +1,15 @@
 """Pools of unlabelled images: a folder of image files, an array file, a data set of TFDS."""
 
+from collections.abc import Iterator
 import dataclasses
+import logging
+import os
 import pathlib
 import zipfile
-import zlib
 
 import numpy as np
 from PIL import Image
+from PIL import ImageOps
 
 from shallow_jax.data import dataset
 from shallow_jax.data import tfds_source
@@ -14,7 +17,11 @@ from shallow_jax.data import tfds_source
 KINDS = ("'images'", "'arrays'", "'tfds:NAME'")
 
 _TFDS = 'tfds:'
+# what file managers leave behind, beside dot files; all in lower case
+_NO_CONTENT = ('thumbs.db', 'ehthumbs.db', 'desktop.ini', 'icon\r', '__macosx', '@eadir')
 _FORMATS = ('PNG', 'JPEG', 'WEBP', 'BMP', 'PPM', 'TIFF')  # for some others Pillow runs a program
+
+_log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -34,9 +41,10 @@ def read(kind: str, pool_dir: str, shape: tuple[int, int, int]) -> Pool:
   """Read every image of a pool.
 
   Args:
-    kind: 'images': RGB files in a folder and in the folders inside of it. 'arrays': an .npy file,
-      or an .npz file of one array. 'tfds:NAME': the feature 'image' of all splits of a prepared
-      TFDS data set, which may have a config in its name: 'tfds:imagenet_resized/32x32'.
+    kind: 'images': RGB files in a folder and in the folders inside of it, linked ones too, turned
+      as EXIF says; hidden files are passed over. 'arrays': an .npy file, or an .npz file of one
+      array. 'tfds:NAME': the feature 'image' of all splits of a prepared TFDS data set, which may
+      have a config in its name: 'tfds:imagenet_resized/32x32'.
     pool_dir: the folder, the file, the data_dir of TFDS.
     shape: height, width and 3. Nothing is resized: images of another shape are refused.
   Raises:
@@ -44,35 +52,72 @@ def read(kind: str, pool_dir: str, shape: tuple[int, int, int]) -> Pool:
   """
   if not pool_dir:
     raise dataset.DataError(f"data.pool_dir is '', expected where the pool {kind!r} is")
-  path = pathlib.Path(pool_dir).expanduser()
+  path = dataset.local_path(pool_dir, 'pool_dir')
+  title = dataset.printable(path.name)
   if kind == 'images':
-    return Pool(f'images in the folder {path.name}', _read_folder(path, shape))
+    images, passed_over = _read_folder(path, shape)
+    return Pool(f'images in the folder {title}{passed_over}', images)
   if kind == 'arrays':
-    return Pool(f'images in {path.name}', _read_array(path, shape))
+    return Pool(f'images in {title}', _read_array(path, shape))
   name = kind.removeprefix(_TFDS)
   return Pool(f'{name} from TFDS', tfds_source.read_images(name, path, shape))
 
 
-def _read_folder(folder: pathlib.Path, shape: tuple[int, int, int]) -> np.ndarray:
+def _read_folder(folder: pathlib.Path, shape: tuple[int, int, int]) -> tuple[np.ndarray, str]:
+  """All images in a folder, and what was passed over, in words: '' for nothing."""
   if not folder.is_dir():
     raise dataset.DataError(f'data.pool_dir: {folder} is not a folder, expected one of images')
-  paths = sorted(path for path in folder.rglob('*') if not path.is_dir())
+  passed_over: list[str] = []
+  paths = sorted(_files(folder, passed_over))
+  words = ''
+  if passed_over:
+    words = f' ({len(passed_over):,} passed over, such as {passed_over[0]})'
+    _log.warning('%s: passed over: %s', dataset.printable(str(folder)), ', '.join(passed_over[:8]))
   if not paths:
-    raise dataset.DataError(f'data.pool_dir: {folder} holds no file, expected images')
+    raise dataset.DataError(f'data.pool_dir: {folder} holds no file{words}, expected images')
   images = np.empty((len(paths), *shape), np.uint8)
   for i, path in enumerate(paths):
     images[i] = _read_image(path, shape)
-  return images
+  return images, words
+
+
+def _files(folder: pathlib.Path, passed_over: list[str]) -> Iterator[pathlib.Path]:
+  """Yields the files in a folder and behind its links, each real folder's once; notes the rest."""
+  root = os.path.realpath(folder)
+  seen = {root, *map(str, pathlib.Path(root).parents)}
+  for place, folders, files in os.walk(folder, followlinks=True, onerror=_refuse):
+    folders.sort()
+    for name in [*folders, *sorted(files)]:
+      path = pathlib.Path(place, name)
+      real = os.path.realpath(path)
+      is_folder = name in folders
+      if name.startswith('.') or name.lower() in _NO_CONTENT or (is_folder and real in seen):
+        passed_over.append(dataset.printable(str(path.relative_to(folder))))
+        if is_folder:
+          folders.remove(name)
+      elif is_folder:
+        seen.add(real)
+      else:
+        yield path
+
+
+def _refuse(error: OSError) -> None:
+  raise dataset.DataError(
+    f'data.pool_dir: {error.filename} is not readable ({error.strerror})'
+  ) from error
 
 
 def _read_image(path: pathlib.Path, shape: tuple[int, int, int]) -> np.ndarray:
   try:
     with Image.open(path, formats=_FORMATS) as image:
-      mode, pixels = image.mode, np.asarray(image)
+      frames = 1 if image.format == 'MPO' else getattr(image, 'n_frames', 1)  # a camera's preview
+      mode, pixels = image.mode, np.asarray(ImageOps.exif_transpose(image))
   except Exception as error:  # Pillow's decoders raise many kinds
     raise dataset.DataError(
       f'{path} is damaged or no image ({error}), expected {", ".join(_FORMATS)}'
     ) from error
+  if frames > 1:
+    raise dataset.DataError(f'{path} holds {frames} images, expected one')
   height, width, _ = shape
   if mode != 'RGB' or pixels.shape != shape:
     raise dataset.DataError(
@@ -89,7 +134,7 @@ def _read_array(path: pathlib.Path, shape: tuple[int, int, int]) -> np.ndarray:
     # an .npy stays on disk until it is used
     is_npy = path.suffix == '.npy'
     images = np.lib.format.open_memmap(path, mode='r') if is_npy else _load_npz(path)
-  except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+  except dataset.NO_ARRAYS as error:
     raise dataset.DataError(
       f'{path} is damaged or holds something else ({error}), expected one array as NumPy saves it'
     ) from error

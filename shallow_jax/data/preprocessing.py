@@ -23,7 +23,8 @@ from shallow_jax.runtime import storage
 NAMES = ('standardise', 'per_image', 'gcn_zca')
 
 _CHUNK = 4096  # examples
-_CONSTANT = 1e-6  # a standard deviation below is that of a constant
+# A deviation below this share of the mean is that of a constant: float32 rounds by 1e-7, sums by 3.
+_CONSTANT = 5e-7
 
 
 def fit(
@@ -44,14 +45,10 @@ def fit(
     raise dataset.DataError(
       f'data.preprocessing.name is {config["name"]!r}, expected one of {", ".join(NAMES)}'
     )
-  if saved is not None:
-    try:
-      found = storage.kept_arrays(saved, _fitted_to(config, train))
-    except storage.StorageError as error:
-      raise dataset.DataError(f'{error}; delete it to fit it anew') from error
-    if found is not None:
-      return found
   inputs = train.arrays['input']
+  found = None if saved is None else _kept(saved, config, train)
+  if found is not None:
+    return found
   if config['name'] == 'standardise':
     return fit_standardise(inputs)
   if config['name'] == 'per_image':
@@ -124,16 +121,33 @@ def augmented(
 def fit_standardise(inputs: np.ndarray) -> dict[str, np.ndarray]:
   """Returns the mean and deviation of inputs [examples, ..., channels], float32 [channels].
 
-  Images have one of each a channel, vectors one a feature; what is constant gets a deviation of 1.
+  Images have one of each a channel, vectors one a feature, in whatever unit: only what is constant,
+  but for rounding, gets a deviation of 1.
   """
+  mean, std = _moments(inputs)
+  std = np.where(_is_constant(mean, std), 1.0, std)
+  return {'mean': mean.astype(np.float32), 'std': std.astype(np.float32)}
+
+
+def constant_features(constants: dataset.Arrays, inputs: np.ndarray) -> list[int]:
+  """Which channels of train's inputs [examples, ..., channels] `standardise` can't scale."""
+  found = np.flatnonzero(constants.get('std', np.empty(0)) == 1)
+  return found[_is_constant(*_moments(inputs[..., found]))].tolist() if len(found) else []
+
+
+def _moments(inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """Mean and deviation of each channel, float64 [channels]."""
   channels = inputs.shape[-1]
   num_features = int(np.prod(inputs.shape[1:]))
   mean = _by_channel(_mean(inputs), channels)
   centre = np.tile(mean, num_features // channels)
   squares = [np.square(chunk - centre).sum(axis=0) for chunk in _chunks(inputs)]
-  std = np.sqrt(_by_channel(np.sum(squares, axis=0) / len(inputs), channels))
-  std = np.where(std > _CONSTANT, std, 1.0)
-  return {'mean': mean.astype(np.float32), 'std': std.astype(np.float32)}
+  return mean, np.sqrt(_by_channel(np.sum(squares, axis=0) / len(inputs), channels))
+
+
+def _is_constant(mean: np.ndarray, std: np.ndarray) -> np.ndarray:
+  # below float32's smallest a device takes it for 0
+  return (std <= _CONSTANT * np.abs(mean)) | (std < np.finfo(np.float32).tiny)
 
 
 def standardise(constants: Mapping[str, jax.Array], inputs: jax.Array) -> jax.Array:
@@ -151,9 +165,11 @@ def normalise_contrast(inputs: jax.Array) -> jax.Array:
   """
   x = inputs.astype(jnp.float32)
   axes = tuple(range(1, x.ndim))
-  x = x - x.mean(axis=axes, keepdims=True)
+  mean = x.mean(axis=axes, keepdims=True)
+  x = x - mean
   deviation = jnp.sqrt(jnp.square(x).mean(axis=axes, keepdims=True))
-  return x / jnp.where(deviation > _CONSTANT, deviation, 1.0)
+  is_constant = deviation <= _CONSTANT * jnp.abs(mean)
+  return jnp.where(is_constant, 0, x / jnp.where(is_constant, 1, deviation))
 
 
 def fit_zca(inputs: np.ndarray, epsilon: float) -> dict[str, np.ndarray]:
@@ -177,8 +193,25 @@ def whiten(constants: Mapping[str, jax.Array], inputs: jax.Array) -> jax.Array:
   return (x @ constants['zca']).reshape(inputs.shape)
 
 
+def _kept(
+  path: pathlib.Path, config: Mapping[str, Any], train: dataset.Split
+) -> dataset.Arrays | None:
+  """The constants that `save` kept at `path`, if they were fitted to just this."""
+  # those of before said nothing of shape and dtype
+  older = storage.sha256_json({**config, 'train': train.ids_sha256})
+  try:
+    found = storage.kept_arrays(path, _fitted_to(config, train))
+    if found is None:
+      found = storage.kept_arrays(path, older)
+  except storage.StorageError as error:
+    raise dataset.DataError(f'{error}; delete it to fit it anew') from error
+  shape = train.form['shape']
+  length = shape[-1] if config['name'] == 'standardise' else np.prod(shape)
+  return found if all(len(array) == length for array in (found or {}).values()) else None
+
+
 def _fitted_to(config: Mapping[str, Any], train: dataset.Split) -> str:
-  return storage.sha256_json({**config, 'train': train.ids_sha256})
+  return storage.sha256_json({**config, 'train': train.ids_sha256, **train.form})
 
 
 def _chunks(inputs: np.ndarray) -> Iterator[np.ndarray]:
@@ -198,9 +231,11 @@ def _mean(
 def _normalised(chunk: np.ndarray) -> np.ndarray:
   """`normalise_contrast` on the host."""
   x = chunk.astype(np.float32)
-  x -= x.mean(axis=1, keepdims=True)
+  mean = x.mean(axis=1, keepdims=True)
+  x -= mean
   deviation = np.sqrt(np.square(x).mean(axis=1, keepdims=True))
-  return x / np.where(deviation > _CONSTANT, deviation, np.float32(1))
+  is_constant = deviation <= np.float32(_CONSTANT) * np.abs(mean)
+  return np.where(is_constant, 0, x / np.where(is_constant, np.float32(1), deviation))
 
 
 def _by_channel(means: np.ndarray, channels: int) -> np.ndarray:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from PIL import ImageOps
 
 from shallow_jax.data import dataset
 
@@ -48,6 +49,7 @@ def _read(
         arrays[label][i] = example[label]
   except Exception as error:  # TFDS and array_record have no error of their own
     reason = str(error).strip().partition('\n')[0] or type(error).__name__
+    reason = f'its examples have no {reason}' if isinstance(error, KeyError) else reason
     raise dataset.DataError(
       f'{data_dir / name}: TFDS did not read {split} ({reason}); expected array_record files of '
       f'RGB images, {shape[0]} x {shape[1]} pixels (`cifar.prepare_tfds` writes those of CIFAR)'
@@ -58,9 +60,24 @@ def _read(
 def _source(name: str, split: str, data_dir: pathlib.Path) -> Any:
   import tensorflow_datasets as tfds  # here: most data needs none of it
 
+  builder: Any = tfds.builder(name, data_dir=data_dir)
+  if not builder.is_prepared():
+    raise ValueError(_what_is_there(pathlib.Path(builder.data_path)))
+  if builder.info.file_format.value == 'tfrecord':
+    raise ValueError('its files are tfrecord')
   # our own decoding: TFDS's warns where OpenCV is missing
-  decoders: Any = {'image': tfds.decode.SkipDecoding()}
-  return tfds.data_source(name, split=split, data_dir=data_dir, download=False, decoders=decoders)
+  return builder.as_data_source(split=split, decoders={'image': tfds.decode.SkipDecoding()})
+
+
+def _what_is_there(sought: pathlib.Path) -> str:
+  """Of a data set that is not prepared in its version's folder: what is there instead."""
+  beside = sorted(path.name for path in sought.parent.glob('*') if path.is_dir())
+  begun = [name for name in beside if 'incomplete' in name]
+  if sought.name in beside:
+    begun.append(sought.name)
+  if begun:
+    return f'the preparation of version {sought.name} was interrupted, {begun[0]} is what is there'
+  return f'version {sought.name} is sought, {", ".join(beside) or "nothing"} is there'
 
 
 def _examples_of(source: Any) -> Iterator[dict[str, Any]]:
@@ -69,7 +86,7 @@ def _examples_of(source: Any) -> Iterator[dict[str, Any]]:
 
 
 def _pixels(file: bytes, shape: tuple[int, int, int]) -> np.ndarray:
-  image = Image.open(io.BytesIO(file))
+  image = ImageOps.exif_transpose(Image.open(io.BytesIO(file)))
   if image.mode != 'RGB' or image.size != (shape[1], shape[0]):
     raise ValueError(f'an image is {image.mode}, {image.height} x {image.width} pixels')
   return np.asarray(image)

@@ -24,8 +24,10 @@ def without_leaks(
   Returns:
     The rest of the pool, and by split how many of the pool's examples stand in it.
   """
-  hashes = _hashes(pool)
-  return _without(pool, {name: np.isin(hashes, _hashes(split)) for name, split in held_out.items()})
+  hashes = dataset.hashes(pool)
+  return _without(
+    pool, {name: np.isin(hashes, dataset.hashes(split)) for name, split in held_out.items()}
+  )
 
 
 def without_near_duplicates(
@@ -46,7 +48,7 @@ def without_near_duplicates(
 
 def without_duplicates(pool: dataset.Split) -> tuple[dataset.Split, int]:
   """Keep each of the pool's examples once; also returns how many copies that dropped."""
-  _, first = np.unique(_hashes(pool), return_index=True)
+  _, first = np.unique(dataset.hashes(pool), return_index=True)
   return pool.select(np.sort(first)), len(pool) - len(first)
 
 
@@ -95,11 +97,6 @@ def _without(
   """Drops what was found in any split, bool [examples] for each; also returns how many in each."""
   kept = ~np.any(list(found.values()), axis=0)
   return pool.select(np.flatnonzero(kept)), {name: int(f.sum()) for name, f in found.items()}
-
-
-def _hashes(split: dataset.Split) -> np.ndarray:
-  first, second = split.arrays['id'].astype(np.uint64).T
-  return first << np.uint64(32) | second
 
 
 def hide_labels(split: dataset.Split) -> dataset.Split:

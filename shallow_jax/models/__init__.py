@@ -59,6 +59,15 @@ def hidden_axes(module: nn.Module) -> tuple[tuple[str, int], ...]:
   return layers.HIDDEN_AXES if isinstance(module, (dense.Shallow, conv.ShallowConv)) else ()
 
 
+def smallest_batch(model: Mapping[str, Any]) -> int:
+  """How many examples a config's `model` needs in a batch to learn: 2 of a normalised bottleneck.
+
+  By its own mean and variance alone every example is the same there.
+  """
+  is_normalised = model['name'] == 'shallow_conv' and model['batch_norm'] and model['bottleneck']
+  return 2 if is_normalised else 1
+
+
 def init(
   module: nn.Module,
   key: jax.Array,

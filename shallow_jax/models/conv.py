@@ -33,13 +33,14 @@ class CNN(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-    """Returns the logits [batch, num_classes]."""
+    """Returns the logits [batch, num_classes]; ValueError where x is no such batch or too small."""
+    layers.check_images(x, len(self.features))
     for maps in self.features:
       for _ in range(self.convs_per_stage):
         x = self._convolution(x, maps, train=train)
       x = layers.hidden_units(self, pooling.Pool(self.pooling)(x, train=train))
-    for maps in self.local:
-      x = nn.relu(layers.locally_connected(maps)(x))
+    for i, maps in enumerate(self.local):
+      x = nn.relu(layers.LocallyConnected(maps, name=f'ConvLocal_{i}')(x))
       x = layers.Dropout(self.dropout)(layers.hidden_units(self, x), train=train)
     x = layers.flatten(x)
     x = layers.dense_hidden(self, x, self.dense, self.dropout, train=train)
@@ -89,7 +90,8 @@ class ShallowConv(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-    """Returns the logits [batch, num_classes]."""
+    """Returns the logits [batch, num_classes]; ValueError where x is no such batch or too small."""
+    layers.check_images(x, 1)
     x = layers.Dropout(self.input_dropout)(x, train=train)
     x = layers.hidden_units(self, nn.relu(layers.Conv(self.features, self.kernel_size)(x)))
     x = layers.hidden_units(self, pooling.max_pool(x))

@@ -285,9 +285,53 @@ class Output(nn.Module):
     return layer(x)
 
 
-def locally_connected(features: int) -> nn.Module:
-  """A 3x3 "same" layer like a convolution, but with filters of its own at each place (`lc`)."""
-  return nn.ConvLocal(features, (3, 3), padding='SAME', kernel_init=HE_NORMAL)
+class LocallyConnected(nn.Module):
+  """A 3x3 'same' layer like a convolution, but with filters of its own at each place (`lc`).
+
+  Parameters, as in Flax's ConvLocal: kernel [height, width, 9 * channels, features], normal with
+  He's variance for the 9 * channels inputs of a unit, and bias [height, width, features], zero.
+  """
+
+  features: int
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Maps [batch, height, width, channels] to [batch, height, width, features]."""
+    height, width, channels = x.shape[1:]
+    init = nn.initializers.he_normal(batch_axis=(0, 1))
+    kernel = self.param('kernel', init, (height, width, 9 * channels, self.features))
+    bias = self.param('bias', nn.initializers.zeros, (height, width, self.features))
+    x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias)
+    x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    under = [x[:, i : i + height, j : j + width] for i in range(3) for j in range(3)]
+    under = jnp.stack(under, axis=-1).reshape(-1, height, width, 9 * channels)
+    return jnp.einsum('bhwi,hwio->bhwo', under, kernel) + bias[None]
+
+
+def weights(params: Params) -> Params:
+  """Of each parameter whether it is a weight: a matrix or a filter, no bias and no scale."""
+
+  def is_weight(path: Sequence[Any], leaf: Any) -> bool:
+    return jnp.ndim(leaf) > 1 and path[-1].key != 'bias'  # an `lc` layer has one at each place
+
+  return jax.tree_util.tree_map_with_path(is_weight, params)
+
+
+def check_images(x: jax.Array, pools: int) -> None:
+  """Raises ValueError where x is no batch of images [batch, height, width, channels] for a CNN.
+
+  `pools` of 3x3 with stride 2 need a side of 3, 7, 15 ... pixels.
+  """
+  side, found = 2 ** (pools + 1) - 1, list(x.shape[1:])
+  wanted = f'expected images [height, width, channels] of {side} x {side} pixels or more'
+  if len(found) == 2:
+    raise ValueError(f'inputs are {found}, {wanted}; grey ones are [{found[0]}, {found[1]}, 1]')
+  if len(found) != 3:
+    raise ValueError(f'inputs are {found}, {wanted}')
+  if found[0] <= 4 < min(found[1:]):
+    raise ValueError(f'inputs are {found}, channels first by their looks, {wanted}')
+  if min(found[:2]) < side:
+    raise ValueError(f'inputs are {found}, too small to be pooled {pools} x, {wanted}')
 
 
 def flatten(x: jax.Array) -> jax.Array:

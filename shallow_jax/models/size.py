@@ -1,6 +1,7 @@
 """What a net costs: parameters, hidden units, multiply-adds, bytes, milliseconds a call."""
 
 from collections.abc import Callable
+import itertools
 import math
 import statistics
 import time
@@ -10,23 +11,25 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
+from shallow_jax.models import layers
+
 
 def size(module: nn.Module, input_shape: tuple[int, ...]) -> dict[str, Any]:
   """Weights and biases apart, hidden units, multiply-adds per example, bytes in float32.
 
-  Weights are matrices and filters; biases all vectors, batch normalisation's scales among them.
+  Weights are matrices and filters; biases all else, batch normalisation's scales among them.
   Hidden units are counted as in Table 2: every activation between input and logits, those of the
   pools and of the linear bottleneck included. Found from shapes alone: nothing is computed.
   """
   x = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
   variables = jax.eval_shape(lambda key, x: module.init(key, x, train=False), jax.random.key(0), x)
   units = variables.pop('hidden_units', {})
-  leaves = jax.tree.leaves(variables['params'])
-  weights = sum(leaf.size for leaf in leaves if leaf.ndim > 1)
-  biases = sum(leaf.size for leaf in leaves if leaf.ndim == 1)
+  are_weights = jax.tree.leaves(layers.weights(variables['params']))
+  sizes = [leaf.size for leaf in jax.tree.leaves(variables['params'])]
+  weights = sum(itertools.compress(sizes, are_weights))
   jaxpr = jax.make_jaxpr(lambda variables, x: module.apply(variables, x, train=False))(variables, x)
   return {
-    'parameters': {'weights': weights, 'biases': biases},
+    'parameters': {'weights': weights, 'biases': sum(sizes) - weights},
     'hidden_units': sum(leaf.size for leaf in jax.tree.leaves(units)),
     'multiply_adds': _multiply_adds(jaxpr.jaxpr),
     'bytes': 4 * sum(leaf.size for leaf in jax.tree.leaves(variables)),

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from shallow_jax import models
 from shallow_jax.data import dataset as dataset_lib
 from shallow_jax.data import preprocessing
 from shallow_jax.settings import defaults
@@ -147,6 +148,9 @@ def _part(
     }
   if targets_lib.target(entry) is not None:
     found['logits_dtype'] = logits['dtype']
+  if (entry['model'] or {}).get('local'):
+    # until 2026-12 `lc` layers started with smaller weights, and weight decay took their biases too
+    found['locally_connected'] = "He's initialisation by a filter's inputs"
   found['members'] = {
     needed: _members(networks, entry, needed) for needed in dict.fromkeys(dependencies(entry))
   }
@@ -255,6 +259,13 @@ def _check_examples(entry: Mapping[str, Any], dataset: dataset_lib.Dataset, wher
     raise defaults.ConfigError(f'{where}.augment: views is 1, each example as it is; expected {{}}')
   if views is not None and views.mixup_alpha and entry['views'] > 1 and not needs_labels:
     _check_unlabelled_mixes(entry, where)
+  for trial in trials(entry):
+    tried = with_trial(entry, trial)
+    if tried['batch_size'] < models.smallest_batch(tried['model']):
+      raise defaults.ConfigError(
+        f'{where}.batch_size: {tried["batch_size"]}, expected 2 or more: batch_norm makes one '
+        'example like any other'
+      )
   if entry['batch_size'] > count:
     raise defaults.ConfigError(
       f'{where}.batch_size: {entry["batch_size"]} is larger than the data, {count} examples'

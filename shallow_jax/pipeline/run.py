@@ -131,7 +131,7 @@ def prepare(
 
   lines = [_size_line(experiment, name) for name in order]
   counts = ', '.join(f'{name} {len(split)}' for name, split in dataset.splits.items())
-  _log.info('%s: %s', dataset.name, counts)
+  _log.info('%s: %s; %d classes', dataset.name, counts, len(dataset.class_names))
   for line in lines:
     _log.info('%s', line)
   _check_layouts(experiment, order)

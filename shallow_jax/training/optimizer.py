@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import dataclasses
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import optax
+
+from shallow_jax.models import layers
 
 SCHEDULES = ('constant', 'cosine', 'step', 'plateau')
 
@@ -64,12 +64,7 @@ def build(optimizer: Mapping[str, Any], num_steps: int) -> optax.GradientTransfo
   if optimizer['clip_norm']:
     parts.append(optax.clip_by_global_norm(optimizer['clip_norm']))
   if optimizer['weight_decay']:
-    parts.append(
-      optax.add_decayed_weights(
-        optimizer['weight_decay'],
-        mask=lambda params: jax.tree.map(lambda leaf: jnp.ndim(leaf) > 1, params),
-      )
-    )
+    parts.append(optax.add_decayed_weights(optimizer['weight_decay'], mask=layers.weights))
   parts.append(
     optax.sgd(
       schedule(optimizer, num_steps),

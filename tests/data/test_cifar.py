@@ -17,6 +17,12 @@ from shallow_jax.data import dataset
 
 UNPACK = pathlib.Path(__file__).parents[3] / 'shared' / 'data' / 'unpack.py'  # the real images
 
+PUBLISHED = {  # of CIFAR-10, split_seed 0: by name the beginning of the sha256 of its ids
+  'train': 'd6954524fbd1',
+  'validation': 'bcf076cb16d9',
+  'test': '96be32aa1ae6',
+}
+
 
 def config(folder, **changes):
   settings = dict(
@@ -182,7 +188,8 @@ def test_cifar_100_has_a_pool_of_cifar_10(cifar_folder):
   loaded = data.load(config(cifar_folder, name='cifar100', pool='cifar10'))
   assert counts(loaded) == {'train': 450, 'validation': 50, 'test': 100, 'unlabelled': 598}
   assert (len(loaded.class_names), loaded.class_names[99]) == (100, 'worm')
-  assert set(loaded.splits['train'].arrays['label']) == set(range(0, 100, 10))
+  assert set(loaded.splits['train'].arrays['label']) <= set(range(100))
+  assert {label // 10 for label in loaded.splits['train'].arrays['label']} == set(range(10))
 
 
 @pytest.mark.slow
@@ -204,6 +211,16 @@ def test_the_two_real_leaks_are_found(tmp_path):
   # 60,000 less those, one image of train and 26 that CIFAR-100 holds twice
   assert counts(real) == {'train': 45_000, 'validation': 5000, 'test': 10_000, 'unlabelled': 59_970}
   np.testing.assert_allclose(real.constants['mean'], [125.3, 122.9, 113.9], atol=0.1)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not UNPACK.exists(), reason='needs the real images')
+def test_cifar_10s_splits_are_those_of_the_published_results(tmp_path):
+  subprocess.run([sys.executable, UNPACK, tmp_path, 'cifar10'], check=True)
+  real = data.load(config(tmp_path, num_validation=5000, pool=''))
+  found = {name: split.ids_sha256[:12] for name, split in real.splits.items()}
+  assert found == PUBLISHED
+  assert real.notes == {}
 
 
 def test_missing_files_are_named(damaged):
@@ -235,6 +252,86 @@ def test_a_label_that_is_none_is_named(damaged):
   content[3073 * 7] = 10
   path.write_bytes(content)
   refuse(config(damaged), r'data_batch_3.bin: record 7 has label 10, expected 0 to 9')
+
+
+def spoil(folder, file, change):
+  path = folder / 'cifar-10-batches-bin' / file
+  records = np.fromfile(path, np.uint8).reshape(-1, 3073)
+  change(records)
+  records.tofile(path)
+
+
+def test_files_that_are_copies_of_each_other_are_named(damaged):
+  folder = damaged / 'cifar-10-batches-bin'
+  shutil.copy(folder / 'data_batch_2.bin', folder / 'data_batch_4.bin')
+  copied = (
+    r'data_batch_4.bin holds 100 images of data_batch_2.bin too, expected 100 .* unpack https'
+  )
+  refuse(config(damaged), copied)
+
+
+def test_a_test_file_that_holds_images_of_train_is_named(damaged):
+  train = np.fromfile(damaged / 'cifar-10-batches-bin' / 'data_batch_1.bin', np.uint8)
+
+  def copy(records):
+    records[50:] = train.reshape(-1, 3073)[:50]
+
+  spoil(damaged, 'test_batch.bin', copy)
+  refuse(config(damaged), r'test_batch.bin holds 50 images of data_batch_1.bin too')
+
+
+@pytest.mark.parametrize(
+  ('first', 'value', 'found'),
+  [
+    (0, 0, '50 images of one colour'),
+    (1, 0, '50 images of one colour'),
+    (1, None, 'more than once'),
+  ],
+)
+def test_a_file_with_a_hole_is_named(damaged, first, value, found):
+  def empty(records):
+    records[50:, first:] = records[3, first:] if value is None else value
+
+  spoil(damaged, 'data_batch_5.bin', empty)
+  refuse(config(damaged), rf'data_batch_5.bin holds .*{found}, expected 100 that no')
+
+
+def test_a_single_class_is_refused(damaged):
+  def same(records):
+    records[:, 0] = 3
+
+  for i in range(1, 6):
+    spoil(damaged, f'data_batch_{i}.bin', same)
+  refuse(config(damaged), r'train has the class 3 alone, expected two classes or more')
+
+
+def test_a_class_that_train_lacks_is_told(damaged):
+  def without_3(records):
+    records[records[:, 0] == 3, 0] = 4
+
+  for i in range(1, 6):
+    spoil(damaged, f'data_batch_{i}.bin', without_3)
+  notes = data.load(config(damaged, pool='')).notes
+  assert notes['classes_without_examples_in_train'] == '1 of 10 (cat)'
+  assert notes['of_classes_that_train_lacks'] == '10 of test'
+
+
+@pytest.mark.parametrize(
+  ('name', 'file', 'found'),
+  [
+    ('cifar10', 'cifar-10-batches-py/data_batch_1', r"CIFAR-10's python version"),
+    ('cifar10', 'data_batch_1', r"CIFAR-10's python version"),
+    ('cifar10', 'cifar-10-batches-mat/test_batch.mat', r"CIFAR-10's Matlab version"),
+    ('cifar10', 'cifar-10-binary.tar.gz', r"CIFAR-10's archive, not unpacked"),
+    ('cifar100', 'cifar-100-python/train', r"CIFAR-100's python version"),
+    ('cifar100', 'meta', r"CIFAR-100's python version"),
+  ],
+)
+def test_another_version_is_recognised_as_such(tmp_path, name, file, found):
+  (tmp_path / file).parent.mkdir(exist_ok=True)
+  (tmp_path / file).write_bytes(b'')
+  how = r'expected .*cifar-10.*-bin.*/ \(curl -L https'
+  refuse(config(tmp_path, name=name), rf'data.data_dir: {tmp_path} has {found}, {how}')
 
 
 def test_missing_data_says_how_to_get_it(tmp_path, cifar_folder):

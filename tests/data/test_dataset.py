@@ -1,4 +1,4 @@
-"""The contract of a data set: splits, ids, the order of examples; digits and a user's own data."""
+"""The contract of a data set: splits, ids, the order of examples; digits."""
 
 import json
 
@@ -22,14 +22,12 @@ DIGITS = dict(
   sets={},
 )
 
-ARRAYS = dict(
-  name='arrays',
-  path='',
-  num_validation=10,
-  split_seed=0,
-  preprocessing=dict(name='standardise'),
-  sets={},
-)
+PUBLISHED = {  # by name the beginning of the sha256 of its ids
+  'train': '9253e82dfc55',
+  'validation': '42011417c86b',
+  'unlabelled': 'ca068ed0ffcd',
+  'test': '4e8436f35716',
+}
 
 
 @pytest.fixture(scope='module')
@@ -97,6 +95,75 @@ def test_splits_do_not_depend_on_the_order_of_the_source():
       np.testing.assert_array_equal(array, there[name].arrays[key])
 
 
+def copied(times=(1, 1, 1, 2, 3, 7), of_each=10):
+  """Examples that occur so often, `of_each` of them: 150."""
+  distinct = np.random.default_rng(0).normal(size=(len(times) * of_each, 4)).astype(np.float32)
+  inputs = np.repeat(distinct, np.tile(times, of_each), axis=0)
+  return dataset.make_split(inputs, np.arange(len(inputs)) % 3)
+
+
+@pytest.mark.parametrize('seed', range(5))
+@pytest.mark.parametrize('counts', [dict(a=20, b=50, c=60), dict(a=100), dict(a=1, b=1, c=1)])
+def test_copies_stay_on_one_side_and_the_counts_are_those_asked_for(counts, seed):
+  parts = dataset.carve(copied(), counts, seed=seed, source='x')
+  assert {name: len(part) for name, part in parts.items()} == counts
+  kinds = [set(dataset.hashes(part).tolist()) for part in parts.values()]
+  assert sum(map(len, kinds)) == len(set.union(*kinds))
+
+
+@pytest.mark.parametrize('num_validation', [5, 20, 75, 149])
+def test_validation_has_nothing_of_train(num_validation):
+  """All else is in train, unless the last example of validation had more copies than there fit."""
+  everything = copied()
+  splits, notes = dataset.carve_validation(everything, num_validation, seed=0)
+  train, validation = splits['train'], splits['validation']
+  assert not np.isin(dataset.hashes(train), dataset.hashes(validation)).any()
+  assert len(validation) == num_validation
+  missing = len(everything) - len(train) - len(validation)
+  assert notes == ({'copies_left_out': {'validation': missing}} if missing else {})
+  assert missing < 7
+
+
+def test_without_copies_membership_is_that_of_a_permutation_of_the_rows():
+  """Results were published on it; digits' and CIFAR-10's splits are below and in test_cifar."""
+  split = dataset.make_split(np.arange(900).reshape(300, 3), np.zeros(300, int))
+  rows = np.random.default_rng(7).permutation(300)
+  counts = {'train': 100, 'test': 150}
+  parts = dataset.carve(split, counts, seed=7, source='x')
+  for name, expected in (('train', rows[:100]), ('test', rows[100:250])):
+    np.testing.assert_array_equal(parts[name].arrays['id'], split.arrays['id'][np.sort(expected)])
+  splits, notes = dataset.carve_validation(split, 60, seed=7)
+  for name, expected in (('validation', rows[:60]), ('train', rows[60:])):
+    np.testing.assert_array_equal(splits[name].arrays['id'], split.arrays['id'][np.sort(expected)])
+  assert notes == {}
+
+
+def test_a_few_copies_change_the_membership_of_a_few():
+  distinct = np.random.default_rng(0).normal(size=(300, 3))
+  inputs = np.concatenate([distinct, distinct[:5]])
+  split = dataset.make_split(inputs, np.zeros(305, int))
+  rows = np.random.default_rng(7).permutation(305)[:60]
+  found = dataset.carve_validation(split, 60, seed=7)[0]['validation']
+  assert np.isin(dataset.hashes(split)[rows], dataset.hashes(found)).sum() >= 55
+
+
+def test_digits_splits_are_those_of_the_published_results(digits):
+  found = {name: split.ids_sha256[:12] for name, split in digits.splits.items()}
+  assert found == PUBLISHED
+
+
+def test_too_few_distinct_examples_are_refused():
+  same = dataset.make_split(np.repeat([[1.0], [2.0]], 20, axis=0), np.arange(40) % 2)
+  with pytest.raises(
+    dataset.DataError, match=r'x holds 2 distinct examples \(40 with their copies'
+  ):
+    dataset.carve(same, {'a': 10, 'b': 10, 'c': 10}, seed=0, source='x')
+  with pytest.raises(
+    dataset.DataError, match=r'is 21, which leaves nothing of train: of its 40 .* 2'
+  ):
+    dataset.carve_validation(same, 21, seed=0)
+
+
 def test_ids_are_those_of_the_bytes():
   inputs = np.arange(12, dtype=np.uint8).reshape(3, 2, 2)
   ids = dataset.ids(inputs)
@@ -147,98 +214,3 @@ def test_more_digits_than_there_are_is_refused():
 def test_an_unknown_name_is_refused_with_the_known_ones():
   with pytest.raises(dataset.DataError, match=r"'digit'.* digits, cifar10, cifar100, arrays"):
     data.load({**DIGITS, 'name': 'digit'})
-
-
-def own_data(**changes):
-  rng = np.random.default_rng(0)
-  return {
-    'train_input': rng.normal(5, 2, (50, 3)),
-    'train_label': np.arange(50) % 4,
-    'test_input': rng.normal(size=(20, 3)),
-    'test_label': np.arange(20) % 4,
-    **changes,
-  }
-
-
-def load_own(path, arrays, **changes):
-  np.savez(path, **{name: array for name, array in arrays.items() if array is not None})
-  config = {**ARRAYS, 'path': str(path)}
-  return data.load({**config, **changes})
-
-
-def test_own_data_is_split_standardised_and_its_pool_cleaned(tmp_path):
-  arrays = own_data()
-  arrays['unlabelled_input'] = np.concatenate([arrays['test_input'][:3], np.ones((5, 3))])
-  own = load_own(tmp_path / 'own.npz', arrays)
-  counts = {name: len(split) for name, split in own.splits.items()}
-  assert counts == {'train': 40, 'validation': 10, 'test': 20, 'unlabelled': 1}
-  assert own.notes['leaks_dropped'] == {'validation': 0, 'test': 3}
-  assert own.notes['duplicates_dropped'] == {'train': 0, 'unlabelled': 4}
-  assert own.class_names == ('0', '1', '2', '3')
-  inputs = own.inputs(own.constants, own.splits['train'].arrays, None)
-  np.testing.assert_allclose(inputs.mean(axis=0), 0, atol=1e-6)
-  np.testing.assert_allclose(inputs.std(axis=0), 1, atol=1e-6)
-
-
-def test_own_validation_and_class_names_are_used(tmp_path):
-  names = np.array(['a', 'b', 'c', 'd', 'e'])
-  arrays = own_data(class_names=names)
-  arrays |= {'validation_input': arrays['train_input'][:7], 'validation_label': np.zeros(7, int)}
-  own = load_own(tmp_path / 'own.npz', arrays, num_validation=0)
-  assert own.class_names == tuple('abcde')
-  assert [len(own.splits[name]) for name in ('train', 'validation')] == [50, 7]
-
-
-def test_a_constant_feature_stays_finite(tmp_path):
-  arrays = own_data()
-  arrays['train_input'][:, 1] = 3.0
-  own = load_own(tmp_path / 'own.npz', arrays)
-  assert own.constants['std'][1] == 1
-
-
-with_nan = np.ones((50, 3))
-with_nan[[4, 9]] = np.nan
-
-
-@pytest.mark.parametrize(
-  ('changes', 'message'),
-  [
-    (dict(train_input=None), r'own.npz lacks train_input; it has train_label'),
-    (dict(train_input=with_nan), r'train_input has NaN or inf in 2 rows, first 4, 9'),
-    (
-      dict(test_input=np.full((20, 3), 1e39)),
-      r'test_input has NaN or inf in 20 rows, first 0, 1, 2',
-    ),
-    (dict(test_input=np.ones((20, 4))), r'test_input is float64 \[20, 4\], .*\[examples, 3\]'),
-    (dict(train_label=np.zeros(49, int)), r'train_label is int64 \[49\], expected integers \[50\]'),
-    (dict(train_label=np.zeros(50)), r'train_label is float64'),
-    (dict(test_label=np.full(20, 4)), r'test_label\[0\] is 4, expected 0 to 3'),
-    (dict(train_input=np.array([[None]] * 50)), r'holds more than plain arrays'),
-    (dict(validation_input=np.ones((5, 3))), r'lacks validation_label'),
-    (dict(class_names=np.arange(4)), r'class_names is int64 \[4\]'),
-  ],
-)
-def test_wrong_own_data_is_refused_in_one_line(tmp_path, changes, message):
-  with pytest.raises(dataset.DataError, match=message) as error:
-    load_own(tmp_path / 'own.npz', own_data(**changes))
-  assert '\n' not in str(error.value)
-
-
-def test_a_missing_or_wrong_own_file_is_refused(tmp_path):
-  config = ARRAYS
-  (tmp_path / 'text.npz').write_text('not arrays')
-  np.save(tmp_path / 'one.npy', np.ones(3))
-  for path, message in (
-    (tmp_path / 'none.npz', 'is not a file'),
-    ('', 'is not a file'),
-    (tmp_path / 'text.npz', 'is not an .npz'),
-    (tmp_path / 'one.npy', 'is not an .npz'),
-  ):
-    with pytest.raises(dataset.DataError, match=message):
-      data.load({**config, 'path': str(path)})
-
-
-@pytest.mark.parametrize('num_validation', [0, 50, -1])
-def test_validation_must_be_some_of_train(tmp_path, num_validation):
-  with pytest.raises(dataset.DataError, match=f'is {num_validation}, expected 1 to 49'):
-    load_own(tmp_path / 'own.npz', own_data(), num_validation=num_validation)

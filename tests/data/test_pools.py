@@ -2,6 +2,8 @@
 
 import io
 import os
+import pathlib
+import zipfile
 
 import numpy as np
 from PIL import Image
@@ -107,6 +109,84 @@ def test_a_link_to_nothing_is_named(folder):
   refuse('images', folder, r'link.png is damaged or no image')
 
 
+def test_linked_folders_and_files_are_followed_and_cycles_end(images, folder, tmp_path):
+  """Two of six lie behind links; others lead back into the folder, above it, and twice to one."""
+  elsewhere = tmp_path / 'elsewhere'
+  elsewhere.mkdir()
+  for name in ('a.PNG', 'c.bmp'):
+    (folder / name).rename(elsewhere / name)
+  (folder / 'linked').symlink_to(elsewhere)
+  (folder / 'more' / 'again').symlink_to(elsewhere)
+  (folder / 'more' / 'cycle').symlink_to(folder)
+  (elsewhere / 'above').symlink_to(tmp_path)
+  (elsewhere / 'b.png').symlink_to(folder / 'd.tiff')
+  pool = read('images', folder)
+  assert ids(pool.images) == sorted([*ids(images), *ids(images[3:4])])
+  assert pool.title == 'images in the folder pool (3 passed over, such as linked/above)'
+
+
+@pytest.mark.parametrize(
+  'name',
+  ['Thumbs.db', 'thumbs.db', 'desktop.ini', '.DS_Store', 'more/._a.png', '.git/x', '__MACOSX/x'],
+)
+def test_what_systems_leave_in_folders_is_passed_over_and_said(images, folder, caplog, name):
+  path = folder / name
+  path.parent.mkdir(exist_ok=True)
+  path.write_text('not an image')
+  pool = read('images', folder)
+  assert ids(pool.images) == ids(images)
+  told = name.removesuffix('/x')
+  assert pool.title == f'images in the folder pool (1 passed over, such as {told})'
+  assert f'pool: passed over: {told}' in caplog.text
+
+
+def test_a_folder_of_hidden_files_alone_says_so(tmp_path):
+  (tmp_path / '.x.png').write_text('')
+  refuse('images', tmp_path, r'holds no file \(1 passed over, such as .x.png\), expected images')
+
+
+def test_file_names_that_are_no_utf_8_are_read_and_shown(images, tmp_path):
+  folder = os.fsdecode(bytes(tmp_path) + b'/caf\xe9')
+  os.mkdir(folder)
+  Image.fromarray(images[0]).save(os.path.join(folder, os.fsdecode(b'\xff.png')))
+  pool = read('images', folder)
+  np.testing.assert_array_equal(pool.images, images[:1])
+  assert pool.title.encode() == rb'images in the folder caf\xe9'
+
+
+@pytest.mark.parametrize('orientation', range(2, 9))
+def test_images_are_turned_as_a_viewer_shows_them(images, tmp_path, orientation):
+  """Stored turned, with the EXIF that turns it back: a leak the hash would miss."""
+  turned = {
+    2: images[0][:, ::-1],
+    3: images[0][::-1, ::-1],
+    4: images[0][::-1],
+    5: images[0].transpose(1, 0, 2),
+    6: np.rot90(images[0], 1),
+    7: images[0][::-1, ::-1].transpose(1, 0, 2),
+    8: np.rot90(images[0], -1),
+  }[orientation]
+  exif = Image.Exif()
+  exif[0x0112] = orientation
+  Image.fromarray(np.ascontiguousarray(turned)).save(tmp_path / 'x.png', exif=exif)
+  np.testing.assert_array_equal(read('images', tmp_path).images, images[:1])
+  content = (tmp_path / 'x.png').read_bytes()
+  np.testing.assert_array_equal(tfds_source._pixels(content, SHAPE), images[0])
+
+
+@pytest.mark.parametrize('suffix', ['tiff', 'webp', 'png'])
+def test_a_file_of_several_images_is_refused(images, tmp_path, suffix):
+  first, *others = map(Image.fromarray, images[:3])
+  first.save(tmp_path / f'x.{suffix}', save_all=True, append_images=others)
+  refuse('images', tmp_path, rf'x.{suffix} holds 3 images, expected one')
+
+
+def test_a_home_folder_that_is_none_is_refused():
+  refuse(
+    'arrays', '~nobody-of-this-name/x.npy', r"data.pool_dir is '~nobody-of-this-name/x.npy', but"
+  )
+
+
 def test_a_folder_that_is_none_or_empty_is_refused(tmp_path, folder):
   refuse('images', '', r"data.pool_dir is '', expected where the pool 'images' is")
   refuse('images', tmp_path / 'none', r'data.pool_dir: .*none is not a folder')
@@ -178,6 +258,17 @@ def test_an_array_file_that_is_none_or_has_several_is_refused(images, tmp_path):
   refuse('arrays', tmp_path / 'two.npz', r'\(arrays first, second\), expected one array')
 
 
+def test_a_header_that_promises_too_much_is_refused(tmp_path):
+  np.save(tmp_path / 'pool.npy', np.zeros((1, *SHAPE), np.uint8))
+  content = (tmp_path / 'pool.npy').read_bytes().replace(b'(1, 32', b'(9' + b'9' * 14 + b', 32')
+  np.savez(tmp_path / 'pool.npz', np.zeros(1))
+  with zipfile.ZipFile(tmp_path / 'pool.npz', 'w') as file:
+    file.writestr('x.npy', content)
+  (tmp_path / 'pool.npy').write_bytes(content)
+  refuse('arrays', tmp_path / 'pool.npy', r'pool.npy is damaged or holds something else')
+  refuse('arrays', tmp_path / 'pool.npz', r'pool.npz is damaged or holds something else')
+
+
 class Source:
   """What tfds.data_source gives: examples whose image is left encoded."""
 
@@ -241,6 +332,42 @@ def test_a_prepared_tfds_set_is_a_pool(cifar_folder, tmp_path):
   ]
   pixels = np.concatenate(records).reshape(-1, 3074)[:, 2:].reshape(-1, 3, 32, 32)
   assert ids(read('tfds:cifar100', tmp_path).images) == ids(pixels.transpose(0, 2, 3, 1))
+
+
+@pytest.mark.parametrize(
+  ('there', 'found'),
+  [
+    ([], 'version 3.0.2 is sought, nothing is there'),
+    (['3.0.1'], 'version 3.0.2 is sought, 3.0.1 is there'),
+    (['1.0.0', '3.0.1'], 'version 3.0.2 is sought, 1.0.0, 3.0.1 is there'),
+    (['3.0.2'], 'the preparation of version 3.0.2 was interrupted, 3.0.2 is what is there'),
+    (
+      ['3.0.1', '3.0.2.incompleteX1'],
+      'the preparation of version 3.0.2 was interrupted, 3.0.2.incompleteX1 is what is there',
+    ),
+    (
+      ['incomplete.X1_3.0.2'],
+      'the preparation of version 3.0.2 was interrupted, incomplete.X1_3.0.2 is what is there',
+    ),
+  ],
+)
+def test_of_a_tfds_set_what_is_there_is_said_beside_what_is_sought(tmp_path, there, found):
+  for name in there:
+    (tmp_path / 'some' / name).mkdir(parents=True)
+  assert tfds_source._what_is_there(pathlib.Path(tmp_path, 'some', '3.0.2')) == found
+
+
+def test_examples_without_an_image_are_named(tmp_path, monkeypatch):
+  monkeypatch.setattr(Source, '__getitems__', lambda self, rows: [{'audio': b''} for _ in rows])
+  monkeypatch.setattr(tfds_source, '_source', lambda *_: Source([0]))
+  refuse('tfds:some', tmp_path, r"some: TFDS did not read all \(its examples have no 'image'\)")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('there', ['3.0.1', '3.0.2.incompleteX1', '3.0.2'])
+def test_another_version_of_a_tfds_set_or_a_begun_one_is_refused(tmp_path, there):
+  (tmp_path / 'cifar10' / there).mkdir(parents=True)
+  refuse('tfds:cifar10', tmp_path, rf'cifar10: TFDS did not read all \(.*3.0.2 .* {there} is ')
 
 
 @pytest.mark.slow

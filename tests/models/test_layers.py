@@ -142,3 +142,68 @@ def test_dropout_is_flaxs(rate):
 def test_dropout_leaves_evaluation_alone():
   x = jnp.ones((3, 4))
   np.testing.assert_array_equal(layers.Dropout(0.5).apply({}, x, train=False), x)
+
+
+def locally_connected_case():
+  """Params of an `lc` layer that are not near 0, images of 4 x 5 pixels, weights of the outputs."""
+  rng = np.random.default_rng(0)
+  shapes = {'kernel': (4, 5, 9 * 3, 2), 'bias': (4, 5, 2)}
+  params = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+  x, weight = (rng.normal(size=(6, 4, 5, maps)).astype(np.float32) for maps in (3, 2))
+  return {'params': params}, x, weight
+
+
+def test_locally_connected_and_its_gradients_equal_flaxs():
+  params, x, weight = locally_connected_case()
+  ours, theirs = layers.LocallyConnected(2), nn.ConvLocal(2, (3, 3), padding='SAME')
+  actual = values_and_gradients(ours.apply, params, x, weight=weight)
+  expected = values_and_gradients(theirs.apply, params, x, weight=weight)
+  chex.assert_trees_all_close(actual, expected, rtol=1e-5, atol=1e-4)
+
+
+def test_locally_connected_starts_with_he_variance_of_its_9_places_times_channels():
+  x = np.zeros((1, 7, 7, 64))
+  params = jax.jit(layers.LocallyConnected(16).init)(jax.random.key(0), x)['params']
+  chex.assert_shape(params['kernel'], (7, 7, 9 * 64, 16))
+  np.testing.assert_allclose(params['kernel'].std(), np.sqrt(2 / (9 * 64)), rtol=0.01)
+  np.testing.assert_array_equal(params['bias'], np.zeros((7, 7, 16)))
+
+
+def test_biases_and_scales_are_no_weights_whatever_their_shape():
+  params = {
+    'conv': {'kernel': np.ones((3, 3, 1, 2)), 'bias': np.ones(2)},
+    'local': {'kernel': np.ones((4, 4, 9, 2)), 'bias': np.ones((4, 4, 2))},
+    'norm': {'scale': np.ones(2), 'bias': np.ones(2)},
+    'hidden': {'v': np.ones((5, 2)), 'u': np.ones((2, 5)), 'bias': np.ones(5)},
+  }
+  assert layers.weights(params) == {
+    'conv': {'kernel': True, 'bias': False},
+    'local': {'kernel': True, 'bias': False},
+    'norm': {'scale': False, 'bias': False},
+    'hidden': {'v': True, 'u': True, 'bias': False},
+  }
+
+
+@pytest.mark.parametrize(
+  ('shape', 'pools', 'found'),
+  [
+    ((12, 12), 1, r'\[12, 12\], .* of 3 x 3 pixels or more; grey ones are \[12, 12, 1\]'),
+    ((12,), 1, r'\[12\], expected images \[height, width, channels\] of 3 x 3'),
+    ((3, 12, 12), 1, r'\[3, 12, 12\], channels first by their looks, expected'),
+    ((1, 28, 28), 2, r'\[1, 28, 28\], channels first by their looks, expected'),
+    ((2, 8, 1), 1, r'\[2, 8, 1\], too small to be pooled 1 x, .* of 3 x 3 pixels or more'),
+    ((12, 12, 3), 3, r'\[12, 12, 3\], too small to be pooled 3 x, .* of 15 x 15 pixels or more'),
+    ((28, 28, 1), 4, r'\[28, 28, 1\], too small to be pooled 4 x, .* of 31 x 31 pixels or more'),
+  ],
+)
+def test_inputs_that_do_not_fit_are_refused_with_the_shape_that_does(shape, pools, found):
+  with pytest.raises(ValueError, match=f'^inputs are {found}') as caught:
+    layers.check_images(np.zeros((1, *shape)), pools)
+  assert '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+  ('shape', 'pools'), [((3, 3, 64), 1), ((7, 7, 3), 2), ((15, 15, 1), 3), ((12, 12, 12), 2)]
+)
+def test_the_smallest_images_that_fit_are_taken(shape, pools):
+  layers.check_images(np.zeros((1, *shape)), pools)

@@ -178,3 +178,26 @@ def test_arguments_are_those_a_config_sets():
   )
   for name in models.MODELS:
     assert hash(models.build(dict(models.arguments(name), name=name), 10))
+
+
+@pytest.mark.parametrize('name', ['cnn', 'shallow_conv', 'single_layer'])
+@pytest.mark.parametrize('shape', [(12, 12), (3, 12, 12), (2, 2, 3), (12,)])
+def test_inputs_that_no_image_net_takes_are_refused_in_one_line(name, shape):
+  with pytest.raises(ValueError, match=r'need images|expected images') as caught:
+    size_lib.size(small(name), shape)
+  assert str(list(shape))[1:-1] in str(caught.value)
+  assert '\n' not in str(caught.value)
+
+
+def test_a_normalised_bottleneck_needs_two_examples_to_tell_them_apart():
+  module = small('shallow_conv')
+  variables = initialised(module)
+  for batch, differs in ((1, False), (2, True)):
+    first, other = (
+      models.apply_train(module, variables, x, jax.random.key(0))[0][:1]
+      for x in (images()[:batch], images()[batch : 2 * batch])
+    )
+    assert (np.abs(first - other).max() > 1e-3) == differs
+  assert models.smallest_batch(dict(models.arguments('shallow_conv'), name='shallow_conv')) == 2
+  for name in ('cnn', 'shallow', 'dnn'):
+    assert models.smallest_batch(dict(models.arguments(name), name=name)) == 1

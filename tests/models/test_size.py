@@ -113,6 +113,17 @@ def test_biases_are_counted_apart_and_bytes_have_both():
   assert found['bytes'] == 4 * sum(found['parameters'].values())
 
 
+def test_a_locally_connected_layers_biases_are_biases_and_its_patches_cost_nothing():
+  """`16lc` on one map of 30 x 30: 129,600 multiply-adds, 202,500 with patches by convolution."""
+  model = dict(name='cnn', features=(), local=(16,), dense=())
+  found = size(model, input_shape=(30, 30, 1), num_classes=2)
+  places, output = 30 * 30, 30 * 30 * 16 * 2
+  weights = places * 9 * 16
+  assert weights == 129_600
+  assert found['parameters'] == {'weights': weights + output, 'biases': places * 16 + 2}
+  assert found['multiply_adds'] == weights + output
+
+
 def test_batch_normalisation_adds_vectors_and_running_statistics():
   plain, normalised = (
     size_lib.size(models.build(CNN | dict(batch_norm=batch_norm), 4), IMAGE)

@@ -198,6 +198,17 @@ def test_a_batch_larger_than_the_data_is_refused():
   assert message == 'config.networks.a.batch_size: 151 is larger than the data, 150 examples'
 
 
+def test_a_batch_of_one_is_refused_where_it_is_normalised_by_itself():
+  model = dict(name='shallow_conv', features=4, hidden=8, bottleneck=2)
+  one = CNN | dict(model=model, batch_size=1)
+  expected = 'config.networks.a.batch_size: 1, expected 2 or more: batch_norm makes one'
+  assert refused_on_data(**one).startswith(expected)
+  searched = CNN | dict(model=model, search=dict(batch_size=(8, 1)))
+  assert refused_on_data(**searched).startswith(expected)
+  for change in (dict(batch_norm=False), dict(bottleneck=0)):
+    graph.check_examples(networks(a=one | dict(model=model | change)), dataset())
+
+
 def test_examples_without_labels_cannot_be_learned_from_labels():
   message = refused_on_data(**CNN | dict(examples=('train', 'unlabelled')))
   assert message == "config.networks.a.examples: 'unlabelled' has examples without a label"
@@ -296,6 +307,18 @@ def test_fingerprints_are_the_same_twice_and_go_into_json():
 )
 def test_what_is_for_show_and_more_seeds_leave_a_networks_own_fingerprint(change):
   assert 'student' not in changed(chain(student=change))
+
+
+def test_locally_connected_nets_of_before_are_refused_by_name():
+  """They started with smaller weights; the others' fingerprints are as they were."""
+  model = dict(name='cnn', features=(4,), local=(2,), dense=())
+  entries = networks(a=CNN | dict(model=model), b=CNN)
+  found = {
+    name: graph.fingerprint(entries, name, dataset().fingerprint(), dict(dtype='float32'))
+    for name in entries
+  }
+  assert 'locally_connected' in found['a']
+  assert 'locally_connected' not in found['b']
 
 
 def test_what_is_for_show_changes_nobodys_fingerprint():

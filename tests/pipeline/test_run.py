@@ -362,6 +362,12 @@ def test_a_stop_request_ends_between_two_calls(tmp_path, monkeypatch):
     trainings.train_network(experiment, 'cnn')
 
 
+def test_the_log_says_how_many_examples_and_classes(tmp_path, caplog):
+  caplog.set_level('INFO', 'shallow_jax')
+  run_lib.prepare(defaults.plain(tiny()), tmp_path)
+  assert 'digits: train 400, validation 100, unlabelled 297, test 1000; 10 classes' in caplog.text
+
+
 def test_trials_are_all_combinations():
   entry = dict(search=dict(optimizer=dict(learning_rate=(1, 2)), batch_size=(3, 4)))
   assert len(graph.trials(entry)) == 4

@@ -89,6 +89,14 @@ def test_weight_decay_leaves_vectors_alone():
     np.testing.assert_allclose(actual[name], 0.95 * params[name], rtol=1e-6)
 
 
+def test_weight_decay_leaves_the_biases_of_a_locally_connected_layer_alone():
+  params = {'ConvLocal_0': {'kernel': np.ones((2, 2, 9, 3)), 'bias': np.ones((2, 2, 3))}}
+  zeros = jax.tree.map(np.zeros_like, params)
+  actual = updated(PLAIN | dict(weight_decay=0.5), params, [zeros])['ConvLocal_0']
+  np.testing.assert_array_equal(actual['bias'], np.ones((2, 2, 3), np.float32))
+  np.testing.assert_allclose(actual['kernel'], np.full((2, 2, 9, 3), 0.95), rtol=1e-6)
+
+
 def test_the_defaults_decay_and_clip_nothing():
   params, gradients = params_and_gradients()
   gradients = [{name: 100 * value for name, value in tree.items()} for tree in gradients]

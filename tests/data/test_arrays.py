@@ -136,6 +136,12 @@ def test_the_log_says_which_classes_have_no_example(tmp_path, caplog):
   assert 'of_classes_that_train_lacks' not in named.notes
 
 
+def test_a_split_of_a_single_class_is_told(tmp_path):
+  arrays = dict(own_data(), test_label=np.full(20, 2))
+  assert load_own(tmp_path / 'own.npz', arrays).notes['of_a_single_class'] == 'test (2)'
+  assert 'of_a_single_class' not in load_own(tmp_path / 'own.npz', own_data()).notes
+
+
 def test_constant_features_are_counted_and_noted(tmp_path, caplog):
   arrays = own_data()
   arrays['train_input'][:, 1] = 3e-9

@@ -72,6 +72,11 @@ def _remarkable(loaded: dataset.Dataset) -> dict[str, str]:
     'of_classes_that_train_lacks': ', '.join(
       _counted({name: int(rows.sum()) for name, rows in unlearned.items()})
     ),
+    'of_a_single_class': ', '.join(
+      f'{name} ({names[split.arrays["label"][0]]})'
+      for name, split in labelled.items()
+      if len(np.unique(split.arrays['label'])) == 1
+    ),
     'constant_features': _few(constant, train.form['shape'][-1]),
     'another_scale': '; '.join(_other_scales(loaded.splits)),
   }

@@ -31,7 +31,8 @@ def load(config: Mapping[str, Any], constants: pathlib.Path | None = None) -> da
   inputs = {name: _raw_inputs(path, arrays, name) for name in given}
   labels = {name: _labels(path, arrays, name, len(inputs[name])) for name in given}
   class_names = _class_names(path, arrays, labels['train'])
-  _check_range(path, labels, len(class_names))
+  classes = 'class_names' if 'class_names' in arrays else 'train_label'
+  _check_range(path, labels, len(class_names), f'the classes of {classes}')
   splits = {name: dataset.make_split(inputs[name], labels[name]) for name in given}
   notes: dict[str, Any] = {'source': dataset.printable(path.name)}
   others = sorted(arrays.keys() - {*_REQUIRED, *_OPTIONAL})
@@ -126,12 +127,15 @@ def _labels(
   return labels
 
 
-def _check_range(path: pathlib.Path, labels: Mapping[str, np.ndarray], num_classes: int) -> None:
+def _check_range(
+  path: pathlib.Path, labels: Mapping[str, np.ndarray], num_classes: int, classes: str
+) -> None:
   for name, array in labels.items():
     wrong = np.flatnonzero((array < 0) | (array >= num_classes))
     if len(wrong):
       raise dataset.DataError(
-        f'{path}: {name}_label[{wrong[0]}] is {array[wrong[0]]}, expected 0 to {num_classes - 1}'
+        f'{path}: {name}_label[{wrong[0]}] is {array[wrong[0]]}, '
+        f'expected 0 to {num_classes - 1}, {classes}'
       )
 
 

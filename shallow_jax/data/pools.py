@@ -86,19 +86,24 @@ def _files(folder: pathlib.Path, passed_over: list[str]) -> Iterator[pathlib.Pat
   root = os.path.realpath(folder)
   seen = {root, *map(str, pathlib.Path(root).parents)}
   for place, folders, files in os.walk(folder, followlinks=True, onerror=_refuse):
-    folders.sort()
-    for name in [*folders, *sorted(files)]:
-      path = pathlib.Path(place, name)
-      real = os.path.realpath(path)
-      is_folder = name in folders
-      if name.startswith('.') or name.lower() in _NO_CONTENT or (is_folder and real in seen):
-        passed_over.append(dataset.printable(str(path.relative_to(folder))))
-        if is_folder:
-          folders.remove(name)
-      elif is_folder:
-        seen.add(real)
+    for name in sorted(folders):
+      real = os.path.realpath(os.path.join(place, name))
+      if _is_hidden(name) or real in seen:
+        passed_over.append(_inside(folder, place, name))
+        folders.remove(name)
       else:
-        yield path
+        seen.add(real)
+    folders.sort()  # of two links to a folder the first is followed
+    passed_over += [_inside(folder, place, name) for name in files if _is_hidden(name)]
+    yield from (pathlib.Path(place, name) for name in files if not _is_hidden(name))
+
+
+def _is_hidden(name: str) -> bool:
+  return name.startswith('.') or name.lower() in _NO_CONTENT
+
+
+def _inside(folder: pathlib.Path, place: str, name: str) -> str:
+  return dataset.printable(os.path.relpath(os.path.join(place, name), folder))
 
 
 def _refuse(error: OSError) -> None:

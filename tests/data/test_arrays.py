@@ -136,6 +136,12 @@ def test_the_log_says_which_classes_have_no_example(tmp_path, caplog):
   assert 'of_classes_that_train_lacks' not in named.notes
 
 
+def test_a_split_of_a_single_class_is_told(tmp_path):
+  arrays = dict(own_data(), test_label=np.full(20, 2))
+  assert load_own(tmp_path / 'own.npz', arrays).notes['of_a_single_class'] == 'test (2)'
+  assert 'of_a_single_class' not in load_own(tmp_path / 'own.npz', own_data()).notes
+
+
 def test_constant_features_are_counted_and_noted(tmp_path, caplog):
   arrays = own_data()
   arrays['train_input'][:, 1] = 3e-9
@@ -198,7 +204,10 @@ with_nan[[4, 9]] = np.nan
     (dict(test_input=np.ones((20, 4))), r'test_input is float64 \[20, 4\], .*\[examples, 3\]'),
     (dict(train_label=np.zeros(49, int)), r'train_label is int64 \[49\], expected integers \[50\]'),
     (dict(train_label=np.zeros(50)), r'train_label is float64'),
-    (dict(test_label=np.full(20, 4)), r'test_label\[0\] is 4, expected 0 to 3'),
+    (
+      dict(test_label=np.full(20, 4)),
+      r'test_label\[0\] is 4, expected 0 to 3, the classes of train_label$',
+    ),
     (dict(train_input=np.array([[None]] * 50)), r'holds more than plain arrays'),
     (dict(validation_input=np.ones((5, 3))), r'lacks validation_label'),
     (dict(class_names=np.arange(4)), r'class_names is int64 \[4\]'),

@@ -125,6 +125,12 @@ def test_linked_folders_and_files_are_followed_and_cycles_end(images, folder, tm
   assert pool.title == 'images in the folder pool (3 passed over, such as linked/above)'
 
 
+def test_a_link_to_a_hidden_folder_is_followed(images, folder):
+  (folder / 'more').rename(folder / '.more')
+  (folder / 'z').symlink_to('.more')
+  assert ids(read('images', folder).images) == ids(images)
+
+
 @pytest.mark.parametrize(
   'name',
   ['Thumbs.db', 'thumbs.db', 'desktop.ini', '.DS_Store', 'more/._a.png', '.git/x', '__MACOSX/x'],

@@ -54,7 +54,7 @@ def load(config: Mapping[str, Any], constants: pathlib.Path | None = None) -> da
     splits=transfer.derive(config['sets'], splits),
     preprocessing=config['preprocessing'],
     constants=preprocessing.fit(config['preprocessing'], splits['train'], constants),
-    inputs=preprocessing.Inputs(tuple(config['preprocessing'].items())),
+    inputs=preprocessing.Inputs(config['preprocessing']['name']),
     input_shape=splits['train'].arrays['input'].shape[1:],
     notes=notes,
   )

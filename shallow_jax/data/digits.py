@@ -31,7 +31,7 @@ def load(config: Mapping[str, Any], constants: pathlib.Path | None = None) -> da
     splits=transfer.derive(config['sets'], splits),
     preprocessing=config['preprocessing'],
     constants=preprocessing.fit(config['preprocessing'], splits['train'], constants),
-    inputs=preprocessing.Inputs(tuple(config['preprocessing'].items())),
+    inputs=preprocessing.Inputs(config['preprocessing']['name']),
     input_shape=(8, 8, 1),
     notes={'source': source, 'pool': 'digits whose labels were thrown away'},
   )

@@ -62,13 +62,11 @@ def save(path: pathlib.Path, fitted: dataset.Dataset) -> None:
   storage.keep_arrays(path, fitted.constants, key)
 
 
-def apply(
-  config: Mapping[str, Any], constants: Mapping[str, jax.Array], inputs: jax.Array
-) -> jax.Array:
+def apply(name: str, constants: Mapping[str, jax.Array], inputs: jax.Array) -> jax.Array:
   """Inputs [batch, ..., channels] of any dtype as the network's float32 ones, of the same shape."""
-  if config['name'] == 'standardise':
+  if name == 'standardise':
     return standardise(constants, inputs)
-  if config['name'] == 'per_image':
+  if name == 'per_image':
     return normalise_contrast(inputs)
   return whiten(constants, normalise_contrast(inputs))
 
@@ -77,14 +75,14 @@ def apply(
 class Inputs:
   """`Dataset.inputs`: views of raw examples, then preprocessed.
 
-  Equal settings are equal inputs, so that splits and seeds share the programs compiled for them.
+  Equal ones share the programs compiled for them, of several splits too.
 
   Attributes:
-    settings: the items of config.data.preprocessing.
+    preprocessing: its name, one of NAMES.
     augmentation: how views are made; None: every view is the example as it is.
   """
 
-  settings: tuple[tuple[str, Any], ...]
+  preprocessing: str
   augmentation: views_lib.Augmentation | None = None
 
   def __call__(
@@ -97,7 +95,7 @@ class Inputs:
     pixels = raw['input']
     if view is not None and self.augmentation is not None:
       pixels = views_lib.augment(self.augmentation, raw, view)
-    return apply(dict(self.settings), constants, pixels)
+    return apply(self.preprocessing, constants, pixels)
 
 
 def augmented(
@@ -114,7 +112,7 @@ def augmented(
     raise dataset.DataError(f'{where}: {found.name} has no augmented views, expected {{}}')
   settings = {**dataclasses.asdict(found.augmentation), **changes}
   augmentation = views_lib.build(settings, found.input_shape, where)
-  inputs = Inputs(tuple(found.preprocessing.items()), augmentation)
+  inputs = Inputs(found.preprocessing['name'], augmentation)
   return dataclasses.replace(found, augmentation=augmentation, inputs=inputs)
 
 

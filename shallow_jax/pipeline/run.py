@@ -73,7 +73,7 @@ def run(
     results: dict[str, Any] = {}
     if processes.is_first():
       workdir_lib.write_record(workdir / workdir_lib.CONFIG, full)
-      results = page.write(full, workdir)
+      results = page.write(full, workdir, _left_out(full, workdir))
     processes.meet('the report is written')
   if hindered:
     raise experiment_lib.ExperimentError(
@@ -88,7 +88,38 @@ def report_again(workdir: str | pathlib.Path) -> dict[str, Any]:
   """Writes the report of a workdir anew, from its config.json and the results that are there."""
   workdir = defaults.local_path(workdir, 'workdir')
   config = defaults.complete(workdir_lib.read_record(workdir / workdir_lib.CONFIG))
-  return page.write(defaults.plain(config), workdir)
+  full = defaults.plain(config)
+  return page.write(full, workdir, _left_out(full, workdir))
+
+
+def _left_out(config: Mapping[str, Any], workdir: pathlib.Path) -> dict[str, str]:
+  """The networks that were begun under other settings than the config's, and which ones."""
+  found = {}
+  for folder, one_split in split_runs(config, workdir):
+    path = folder / workdir_lib.DATA / workdir_lib.FINGERPRINT
+    if path.exists():
+      described = workdir_lib.read_record(path)
+      today = _fingerprints(one_split, described)
+      found |= {name: '; '.join(lines) for name, lines in _changes(folder, today).items()}
+  return found
+
+
+def _fingerprints(
+  config: Mapping[str, Any], described: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
+  networks, logits = config['networks'], config['logits']
+  return {name: graph.fingerprint(networks, name, described, logits) for name in networks}
+
+
+def _changes(workdir: pathlib.Path, today: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
+  """Of each network that was begun under other settings than today's, what differs."""
+  paths = {name: workdir / name / workdir_lib.FINGERPRINT for name in today}
+  changes = {
+    name: fingerprints.differences(workdir_lib.read_record(path), today[name])
+    for name, path in paths.items()
+    if path.exists()
+  }
+  return {name: lines[:5] for name, lines in changes.items() if lines}
 
 
 def split_runs(
@@ -124,7 +155,7 @@ def prepare(
   graph.check_examples(networks, dataset)
 
   described = dataset.fingerprint()
-  today = {name: graph.fingerprint(networks, name, described, logits) for name in networks}
+  today = _fingerprints(config, described)
   experiment = experiment_lib.Experiment(
     config, workdir, dataset, today, stop or run_guard.StopRequest()
   )
@@ -136,7 +167,7 @@ def prepare(
     _log.info('%s', line)
   _check_layouts(experiment, order)
 
-  _refuse_changes(experiment, order)
+  _refuse_changes(workdir, _changes(workdir, today), order)
   processes.meet('all have read the data and the settings of before')
   if processes.is_first():
     folder.mkdir(parents=True, exist_ok=True)
@@ -233,16 +264,19 @@ def _check_layouts(experiment: experiment_lib.Experiment, order: Sequence[str]) 
       trainings.layout(experiment, name, size)
 
 
-def _refuse_changes(experiment: experiment_lib.Experiment, order: Sequence[str]) -> None:
-  """Refuses to go on with networks that were begun under other settings, all of them at once."""
-  for name in order:
-    path = experiment.folder(name) / workdir_lib.FINGERPRINT
-    if not path.exists():
-      continue
-    before = workdir_lib.read_record(path)
-    different = fingerprints.differences(before, experiment.fingerprints[name])
-    if different:
+def _refuse_changes(
+  workdir: pathlib.Path, changes: Mapping[str, Sequence[str]], order: Sequence[str]
+) -> None:
+  """Refuses to go on with networks that were begun under other settings.
+
+  Of those that are not asked for only what they were begun on counts: a workdir has one data set.
+  """
+  for name, lines in changes.items():
+    data = [line for line in lines if line.startswith('data.') and 'data.views' not in line]
+    if name in order or data:
       raise experiment_lib.ExperimentError(
-        f'{path.parent} was begun under other settings: {"; ".join(different[:5])}. '
+        f'{workdir / name} was begun under other settings: '
+        f'{"; ".join(lines if name in order else data)}. '
         'Take another --workdir, or delete that folder to train it anew'
       )
+    _log.warning('%s: begun under other settings, left out of the report', name)

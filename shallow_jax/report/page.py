@@ -20,16 +20,19 @@ from shallow_jax.runtime import workdir as workdir_lib
 PAPER_PICTURE = 'against_the_paper.png'
 
 
-def write(config: Mapping[str, Any], workdir: pathlib.Path) -> dict[str, Any]:
+def write(
+  config: Mapping[str, Any], workdir: pathlib.Path, left_out: Mapping[str, str] | None = None
+) -> dict[str, Any]:
   """Writes <workdir>/report/ and returns the content of its results.json.
 
-  Networks without a result.json are left out. `config` is complete, as plain dicts.
+  Networks without a result.json are left out, and those in `left_out`: they are others than the
+  config says, in what stands beside their names. `config` is complete, as plain dicts.
 
   Raises:
     results.ResultsError: the splits' results are of different experiments.
     storage.StorageError: a file is damaged or can't be written.
   """
-  results = results_lib.collect(config, workdir)
+  results = results_lib.collect(config, workdir, left_out or {})
   folder = workdir / workdir_lib.REPORT / workdir_lib.FIGURES
   folder.mkdir(parents=True, exist_ok=True)
   drawn = pictures(results, list(results_lib.run_folders(config, workdir).values()))
@@ -83,6 +86,7 @@ def markdown(results: Mapping[str, Any], paths: Sequence[str] = ()) -> str:
     _data_text(results['data']),
     tables.networks_table(results),
     _notes(results),
+    _left_out_text(results),
     _comparison_text(results),
     _attribution_text(results),
     phone_tables.text(results),
@@ -150,6 +154,14 @@ def _notes(results: Mapping[str, Any]) -> str:
     'above 1 it is the larger one. Agreement: share of test examples with the same prediction as '
     "the teacher's. Latency: a call on the device named below, from raw examples to logits."
   ) + (f' {_REGRESSION_NOTE}' if regression else '')
+
+
+def _left_out_text(results: Mapping[str, Any]) -> str:
+  left_out = results.get('left_out', {})  # not in results published before 2026-12
+  return '\n'.join(
+    f'Left out: {name}, which was begun under other settings ({lines}).'
+    for name, lines in left_out.items()
+  )
 
 
 _ON_ONE_HOT = ('label_l2', 'hard_l2')

@@ -37,14 +37,18 @@ class ResultsError(errors.ExpectedError, RuntimeError):
   """Results that don't fit together; the message is one line."""
 
 
-def collect(config: Mapping[str, Any], workdir: pathlib.Path) -> dict[str, Any]:
+def collect(
+  config: Mapping[str, Any], workdir: pathlib.Path, left_out: Mapping[str, str] | None = None
+) -> dict[str, Any]:
   """Gathers the results of all networks that have one; the content of results.json.
 
   Beside design.md's contract: `order` (of the networks in the config), `roles`, `comparison` of the
-  headline network with the others of its architecture, `attribution`, `sweeps`, `note`.
+  headline network with the others of its model, `attribution`, `sweeps`, `note`, `left_out`.
   """
   folders = run_folders(config, workdir)
-  found = {name: by_split for name in config['networks'] if (by_split := _read(folders, name))}
+  left_out = left_out or {}
+  shown = [name for name in config['networks'] if name not in left_out]
+  found = {name: by_split for name in shown if (by_split := _read(folders, name))}
   data, settings = _data(folders), config['report']
   sizes = data.get('sizes', {})
   networks = {
@@ -59,6 +63,7 @@ def collect(config: Mapping[str, Any], workdir: pathlib.Path) -> dict[str, Any]:
     'versions': _versions(by_split for by_split in found.values()),
     'note': settings['note'],
     'data': data,
+    'left_out': dict(left_out),
     'order': list(networks),
     'networks': networks,
     'roles': roles,

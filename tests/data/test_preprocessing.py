@@ -6,8 +6,10 @@ import pytest
 from sklearn import decomposition
 
 from shallow_jax import data
+from shallow_jax import models
 from shallow_jax.data import dataset
 from shallow_jax.data import preprocessing
+from shallow_jax.logits import predict
 from shallow_jax.runtime import storage
 
 ZCA = dict(name='gcn_zca', zca_epsilon=0.1)
@@ -24,7 +26,7 @@ def images(count=900, shape=(6, 5, 3)):
 
 def applied(config, constants, inputs):
   with jax.numpy_rank_promotion('raise'):
-    apply = jax.jit(lambda constants, x: preprocessing.apply(config, constants, x))
+    apply = jax.jit(lambda constants, x: preprocessing.apply(config['name'], constants, x))
     return np.asarray(apply(constants, inputs))
 
 
@@ -214,3 +216,10 @@ def test_constants_of_before_are_taken_where_they_fit(tmp_path):
   np.testing.assert_array_equal(data.load(DIGITS, path).constants['mean'], marked['mean'])
   storage.keep_arrays(path, {name: array[:48] for name, array in marked.items()}, key)
   np.testing.assert_array_equal(data.load(DIGITS, path).constants['mean'], first.constants['mean'])
+
+
+def test_data_sets_of_equal_settings_share_their_compiled_programs():
+  first, second = data.load(DIGITS), data.load(DIGITS | dict(split_seed=1))
+  assert first.inputs == second.inputs and hash(first.inputs) == hash(second.inputs)
+  module = models.build(dict(name='shallow', hidden=4), 10)
+  assert predict.compiled(module, first.inputs) is predict.compiled(module, second.inputs)

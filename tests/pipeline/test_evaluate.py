@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from shallow_jax.pipeline import evaluate
+from shallow_jax.pipeline import experiment as experiment_lib
 from shallow_jax.pipeline import run as run_lib
-from shallow_jax.runtime import storage
+from shallow_jax.runtime import workdir as workdir_lib
 from shallow_jax.settings import defaults
 from shallow_jax.speech import phone_errors
 from shallow_jax.speech import recognise
@@ -82,14 +83,14 @@ def write(folder, inputs, labels):
   np.savez(folder / 'd.npz', **parts)
 
 
-def run(folder, latency_batches=(), num_validation=60, **networks):
+def run(folder, latency_batches=(), only=(), **networks):
   config = defaults.experiment(
-    data=dict(name='arrays', path=str(folder / 'd.npz'), num_validation=num_validation),
+    data=dict(name='arrays', path=str(folder / 'd.npz'), num_validation=60),
     networks=networks,
     logits=dict(shard_rows=64, batch_size=32),
     evaluation=dict(latency_batches=latency_batches),
   )
-  return run_lib.run(config, folder / 'run')['networks']
+  return run_lib.run(config, folder / 'run', only=only)['networks']
 
 
 def arrays_of(folder):
@@ -129,9 +130,9 @@ def test_a_network_is_evaluated_again_by_other_settings(folder):
 
 def test_a_result_that_does_not_say_on_which_examples_is_evaluated_again(folder, caplog):
   path = folder / 'run' / 'a' / 'result.json'
-  result = storage.read_json(path)
+  result = workdir_lib.read_record(path)
   del result['evaluated_on']
-  storage.write_json(path, result)
+  workdir_lib.write_record(path, result)
   with caplog.at_level('INFO'):
     assert 'evaluated_on' in run(folder, a=NET)['a']
   assert 'a: to be evaluated again, its result does not say' in caplog.text
@@ -144,3 +145,22 @@ def test_one_test_row_has_a_result_and_a_fidelity_without_r_squared(folder):
   fidelity = run(folder, a=NET, mimic=student)['mimic']['fidelity']
   assert fidelity['logit_r2'] is None
   assert fidelity['agreement'] in (0.0, 100.0)
+
+
+def test_the_report_leaves_out_what_was_trained_by_other_settings(folder, caplog):
+  run(folder, b=NET | dict(seeds=2))
+  config = dict(a=NET | dict(num_steps=40), b=NET | dict(seeds=2))
+  assert sorted(run(folder, only=['b'], **config)) == ['b']
+  assert 'a: begun under other settings, left out of the report' in caplog.text
+  left_out = run_lib.report_again(folder / 'run')['left_out']
+  assert left_out == {'a': 'entry.num_steps: 20, now 40'}
+  text = (folder / 'run' / 'report' / 'report.md').read_text()
+  assert 'Left out: a, which was begun under other settings (entry.num_steps: 20, now 40).' in text
+
+
+def test_a_workdir_has_one_data_set(folder):
+  inputs, labels = arrays_of(folder)
+  write(folder, 2 * inputs, labels)
+  with pytest.raises(experiment_lib.ExperimentError, match=r'run/a was begun .*data\.prep'):
+    run(folder, only=['b'], a=NET, b=NET)
+  assert not (folder / 'run' / 'b').exists()

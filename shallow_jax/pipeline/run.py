@@ -71,7 +71,7 @@ def run(
         hindered += _advance(experiment, graph.order(experiment.networks, only), stage)
     results: dict[str, Any] = {}
     if processes.is_first():
-      workdir_lib.write_record(workdir / workdir_lib.CONFIG, full)
+      storage.write_sealed_json(workdir / workdir_lib.CONFIG, full)
       results = page.write(full, workdir)
     processes.meet('the report is written')
   if hindered:
@@ -86,7 +86,7 @@ def run(
 def report_again(workdir: str | pathlib.Path) -> dict[str, Any]:
   """Writes the report of a workdir anew, from its config.json and the results that are there."""
   workdir = defaults.local_path(workdir, 'workdir')
-  config = defaults.complete(workdir_lib.read_record(workdir / workdir_lib.CONFIG))
+  config = defaults.complete(storage.read_record(workdir / workdir_lib.CONFIG))
   return page.write(defaults.plain(config), workdir)
 
 
@@ -139,9 +139,9 @@ def prepare(
   processes.meet('all have read the data and the settings of before')
   if processes.is_first():
     folder.mkdir(parents=True, exist_ok=True)
-    workdir_lib.write_record(workdir / workdir_lib.CONFIG, config)
-    workdir_lib.write_record(folder / workdir_lib.FINGERPRINT, described)
-    workdir_lib.write_record(folder / workdir_lib.NOTES, dataset.notes)
+    storage.write_sealed_json(workdir / workdir_lib.CONFIG, config)
+    storage.write_sealed_json(folder / workdir_lib.FINGERPRINT, described)
+    storage.write_sealed_json(folder / workdir_lib.NOTES, dataset.notes)
     preprocessing.save(folder / workdir_lib.PREPROCESSING, dataset)
   return experiment
 
@@ -201,7 +201,7 @@ def _begin(experiment: experiment_lib.Experiment, network: str) -> None:
   if processes.is_first():
     folder = experiment.folder(network)
     folder.mkdir(parents=True, exist_ok=True)
-    workdir_lib.write_record(folder / workdir_lib.FINGERPRINT, experiment.fingerprints[network])
+    storage.write_sealed_json(folder / workdir_lib.FINGERPRINT, experiment.fingerprints[network])
   processes.meet(f'{network} is begun')
 
 
@@ -238,7 +238,7 @@ def _refuse_changes(experiment: experiment_lib.Experiment, order: Sequence[str])
     path = experiment.folder(name) / workdir_lib.FINGERPRINT
     if not path.exists():
       continue
-    different = storage.differences(workdir_lib.read_record(path), experiment.fingerprints[name])
+    different = storage.differences(storage.read_record(path), experiment.fingerprints[name])
     if different:
       raise experiment_lib.ExperimentError(
         f'{path.parent} was begun under other settings: {"; ".join(different[:5])}. '

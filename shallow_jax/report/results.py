@@ -107,7 +107,7 @@ def run_folders(config: Mapping[str, Any], workdir: pathlib.Path) -> dict[str, p
 
 def _read(folders: Mapping[str, pathlib.Path], name: str) -> dict[str, dict[str, Any]]:
   paths = {split: folder / name / workdir_lib.RESULT for split, folder in folders.items()}
-  return {split: workdir_lib.read_record(path) for split, path in paths.items() if path.exists()}
+  return {split: storage.read_record(path) for split, path in paths.items() if path.exists()}
 
 
 def _entry(
@@ -264,9 +264,9 @@ def _data(folders: Mapping[str, pathlib.Path]) -> dict[str, Any]:
   for folder in folders.values():
     if not (folder / workdir_lib.DATA / workdir_lib.NOTES).exists():
       continue
-    described = workdir_lib.read_record(folder / workdir_lib.DATA / workdir_lib.FINGERPRINT)
+    described = storage.read_record(folder / workdir_lib.DATA / workdir_lib.FINGERPRINT)
     return {
-      **workdir_lib.read_record(folder / workdir_lib.DATA / workdir_lib.NOTES),
+      **storage.read_record(folder / workdir_lib.DATA / workdir_lib.NOTES),
       'name': described['name'],
       'num_classes': len(described['class_names']),
       'sizes': {name: split['count'] for name, split in described['splits'].items()},
@@ -308,7 +308,7 @@ def seconds_per_step(folders: Sequence[pathlib.Path]) -> float | None:
   """The mean over a network's finished seeds, compiling and evaluating included."""
   seeds = [(path.parent / workdir_lib.TRAINED, _lines(path)) for path in _metric_files(folders)]
   return _mean(
-    workdir_lib.read_record(trained)['wall_seconds'] / lines[-1]['step']
+    storage.read_record(trained)['wall_seconds'] / lines[-1]['step']
     for trained, lines in seeds
     if lines and trained.exists()
   )

@@ -43,7 +43,7 @@ def publish(workdir: pathlib.Path, name: str, configs: pathlib.Path = CONFIGS) -
     PublishError: the README has no place for the tables, or a page asks for what there is not.
     storage.StorageError: there is no report yet, or it was changed.
   """
-  results = workdir_lib.read_record(workdir / workdir_lib.REPORT / workdir_lib.RESULTS)
+  results = storage.read_record(workdir / workdir_lib.REPORT / workdir_lib.RESULTS)
   readme = configs / 'README.md'
   pages = {path: path.read_text() for path in pages_of(configs)}
   with_tables(readme, '')

@@ -54,7 +54,7 @@ def is_finished(experiment: experiment_lib.Experiment, network: str) -> bool:
   members = experiment.members(network)
   if any(trained.read_trained(experiment.folder(*member)) is None for member in members):
     return False
-  result = workdir_lib.read_record(path)
+  result = storage.read_record(path)
   if result['weights'] != trained.weights_of(experiment, members):
     return False
   if 'evaluated_on' not in result:
@@ -78,7 +78,7 @@ def evaluate(experiment: experiment_lib.Experiment, network: str) -> dict[str, A
   found = [_run(experiment, network, seed, which, logits_of, per) for seed, which in runs.items()]
   records = [trained.record(experiment, *member) for member in members]
   path = experiment.folder(network) / workdir_lib.SEARCH
-  search = workdir_lib.read_record(path) if path.exists() else None
+  search = storage.read_record(path) if path.exists() else None
   mean_of = f'mean logits of {", ".join(entry["ensemble"])}'
   loss = entry['loss']['name'] if entry['fit'] is None else kmeans_svm.SVM['loss']
   one = runs[0]  # all of an ensemble, else one of the seeds, which are of one size
@@ -119,7 +119,7 @@ def evaluate(experiment: experiment_lib.Experiment, network: str) -> dict[str, A
       predictions.save(experiment.workdir, network, _by_seed(found, 'predictions'), labels)
     else:
       recognise.save(experiment.workdir, network, recognised, dataset.recognition)
-    workdir_lib.write_record(experiment.folder(network) / workdir_lib.RESULT, result)
+    storage.write_sealed_json(experiment.folder(network) / workdir_lib.RESULT, result)
   processes.meet(f'{network} is evaluated')
   for metric, summary in result['metrics']['test'].items():
     if summary is not None:

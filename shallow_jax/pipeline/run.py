@@ -72,7 +72,7 @@ def run(
         hindered += _advance(experiment, graph.order(experiment.networks, only), stage)
     results: dict[str, Any] = {}
     if processes.is_first():
-      workdir_lib.write_record(workdir / workdir_lib.CONFIG, full)
+      storage.write_sealed_json(workdir / workdir_lib.CONFIG, full)
       results = page.write(full, workdir, _left_out(full, workdir))
     processes.meet('the report is written')
   if hindered:
@@ -87,7 +87,7 @@ def run(
 def report_again(workdir: str | pathlib.Path) -> dict[str, Any]:
   """Writes the report of a workdir anew, from its config.json and the results that are there."""
   workdir = defaults.local_path(workdir, 'workdir')
-  config = defaults.complete(workdir_lib.read_record(workdir / workdir_lib.CONFIG))
+  config = defaults.complete(storage.read_record(workdir / workdir_lib.CONFIG))
   full = defaults.plain(config)
   return page.write(full, workdir, _left_out(full, workdir))
 
@@ -98,7 +98,7 @@ def _left_out(config: Mapping[str, Any], workdir: pathlib.Path) -> dict[str, str
   for folder, one_split in split_runs(config, workdir):
     path = folder / workdir_lib.DATA / workdir_lib.FINGERPRINT
     if path.exists():
-      described = workdir_lib.read_record(path)
+      described = storage.read_record(path)
       today = _fingerprints(one_split, described)
       found |= {name: '; '.join(lines) for name, lines in _changes(folder, today).items()}
   return found
@@ -115,7 +115,7 @@ def _changes(workdir: pathlib.Path, today: Mapping[str, Mapping[str, Any]]) -> d
   """Of each network that was begun under other settings than today's, what differs."""
   paths = {name: workdir / name / workdir_lib.FINGERPRINT for name in today}
   changes = {
-    name: fingerprints.differences(workdir_lib.read_record(path), today[name])
+    name: fingerprints.differences(storage.read_record(path), today[name])
     for name, path in paths.items()
     if path.exists()
   }
@@ -171,9 +171,9 @@ def prepare(
   processes.meet('all have read the data and the settings of before')
   if processes.is_first():
     folder.mkdir(parents=True, exist_ok=True)
-    workdir_lib.write_record(workdir / workdir_lib.CONFIG, config)
-    workdir_lib.write_record(folder / workdir_lib.FINGERPRINT, described)
-    workdir_lib.write_record(folder / workdir_lib.NOTES, dataset.notes)
+    storage.write_sealed_json(workdir / workdir_lib.CONFIG, config)
+    storage.write_sealed_json(folder / workdir_lib.FINGERPRINT, described)
+    storage.write_sealed_json(folder / workdir_lib.NOTES, dataset.notes)
     preprocessing.save(folder / workdir_lib.PREPROCESSING, dataset)
   return experiment
 
@@ -233,7 +233,7 @@ def _begin(experiment: experiment_lib.Experiment, network: str) -> None:
   if processes.is_first():
     folder = experiment.folder(network)
     folder.mkdir(parents=True, exist_ok=True)
-    workdir_lib.write_record(folder / workdir_lib.FINGERPRINT, experiment.fingerprints[network])
+    storage.write_sealed_json(folder / workdir_lib.FINGERPRINT, experiment.fingerprints[network])
   processes.meet(f'{network} is begun')
 
 

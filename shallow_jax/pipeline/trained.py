@@ -55,7 +55,7 @@ def save_trained(
     'mesh': outcome.mesh,
   }
   if processes.is_first():
-    workdir_lib.write_record(folder / workdir_lib.TRAINED, record)
+    storage.write_sealed_json(folder / workdir_lib.TRAINED, record)
     checkpoint.remove_all(folder / workdir_lib.CHECKPOINTS)
   processes.meet(f'{folder.name} is trained')
 
@@ -71,7 +71,7 @@ def read_trained(folder: pathlib.Path) -> Record | None:
 
 @functools.lru_cache(maxsize=4096)
 def _read(path: pathlib.Path, inode: int, time: int) -> Record:
-  return workdir_lib.read_record(path)
+  return storage.read_record(path)
 
 
 def record(experiment: experiment_lib.Experiment, network: str, seed: int) -> Record:

@@ -16,6 +16,7 @@ from shallow_jax.pipeline import teacher
 from shallow_jax.pipeline import trained
 from shallow_jax.runtime import checkpoint
 from shallow_jax.runtime import processes
+from shallow_jax.runtime import storage
 from shallow_jax.runtime import workdir as workdir_lib
 from shallow_jax.settings import targets as targets_lib
 from shallow_jax.training import feed
@@ -134,9 +135,9 @@ def _search(experiment: experiment_lib.Experiment, network: str) -> dict[str, An
       else:
         _train(experiment, network, [0], [its_folder], trial)
     if processes.is_first():
-      workdir_lib.write_record(path, _choose(entry, candidates, folders))
+      storage.write_sealed_json(path, _choose(entry, candidates, folders))
     processes.meet(f'the search of {network} is done')
-  search = workdir_lib.read_record(path)
+  search = storage.read_record(path)
   winner = folder / workdir_lib.trial(search['chosen'])
   if processes.is_first() and winner.exists():
     winner.rename(experiment.folder(network, 0))

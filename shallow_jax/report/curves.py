@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from shallow_jax.runtime import storage
 from shallow_jax.runtime import workdir as workdir_lib
 
 Curve = tuple[np.ndarray, np.ndarray]
@@ -53,7 +54,7 @@ def seconds_per_step(folders: Sequence[pathlib.Path], seeds: Sequence[int]) -> f
   for path in _metric_files(folders, seeds):
     trained, lines = path.parent / workdir_lib.TRAINED, _lines(path)
     if lines and trained.exists():
-      found.append(workdir_lib.read_record(trained)['wall_seconds'] / lines[-1]['step'])
+      found.append(storage.read_record(trained)['wall_seconds'] / lines[-1]['step'])
   return float(np.mean(found)) if found else None
 
 

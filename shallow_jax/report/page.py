@@ -37,7 +37,7 @@ def write(
   folder.mkdir(parents=True, exist_ok=True)
   drawn = pictures(results, list(results_lib.run_folders(config, workdir).values()))
   write_pictures(folder, drawn)
-  workdir_lib.write_record(folder.parent / workdir_lib.RESULTS, results)
+  storage.write_sealed_json(folder.parent / workdir_lib.RESULTS, results)
   text = markdown(results, [f'{workdir_lib.FIGURES}/{name}' for name in drawn])
   storage.write_bytes(folder.parent / workdir_lib.REPORT_TEXT, text.encode())
   return results

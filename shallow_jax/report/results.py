@@ -116,7 +116,7 @@ def run_folders(config: Mapping[str, Any], workdir: pathlib.Path) -> dict[str, p
 
 def _read(folders: Mapping[str, pathlib.Path], name: str) -> dict[str, dict[str, Any]]:
   paths = {split: folder / name / workdir_lib.RESULT for split, folder in folders.items()}
-  return {split: workdir_lib.read_record(path) for split, path in paths.items() if path.exists()}
+  return {split: storage.read_record(path) for split, path in paths.items() if path.exists()}
 
 
 def _entry(
@@ -306,9 +306,9 @@ def _data(folders: Mapping[str, pathlib.Path]) -> dict[str, Any]:
   for folder in folders.values():
     if not (folder / workdir_lib.DATA / workdir_lib.NOTES).exists():
       continue
-    described = workdir_lib.read_record(folder / workdir_lib.DATA / workdir_lib.FINGERPRINT)
+    described = storage.read_record(folder / workdir_lib.DATA / workdir_lib.FINGERPRINT)
     return {
-      **workdir_lib.read_record(folder / workdir_lib.DATA / workdir_lib.NOTES),
+      **storage.read_record(folder / workdir_lib.DATA / workdir_lib.NOTES),
       'name': described['name'],
       'num_classes': len(described['class_names']),
       'sizes': {name: split['count'] for name, split in described['splits'].items()},

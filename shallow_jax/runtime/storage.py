@@ -26,6 +26,7 @@ import zlib
 import numpy as np
 
 from shallow_jax.runtime import errors
+from shallow_jax.runtime import workdir
 
 SEAL = 'sha256'  # the key of a sealed JSON file that holds the hash of all its others
 
@@ -233,6 +234,17 @@ def _was_never_sealed(value: Mapping[str, Any]) -> bool:
 
 def _without(value: Mapping[str, Any], key: str) -> dict[str, Any]:
   return {name: item for name, item in value.items() if name != key}
+
+
+def read_record(path: pathlib.Path) -> dict[str, Any]:
+  """Return a workdir's record, of an older version without a seal; an error says what to do."""
+  try:
+    return read_sealed_json(path, or_never_sealed=True)
+  except StorageError as error:
+    if not path.exists():
+      raise
+    remedy = workdir.REMEDIES[path.name].format(folder=path.parent)
+    raise StorageError(f'{error}; {remedy}') from error
 
 
 def check_seal(path: str | os.PathLike[str], value: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""The layout of a workdir: the name of every file and folder in it, and how its records are kept.
+"""The layout of a workdir: the name of every file and folder in it, and no other file's business.
 
 <workdir>/config.json, lock
 <workdir>/split-<n>/                   a workdir for each of an experiment's `splits`
@@ -15,14 +15,9 @@
 <network>/predictions.npy              of speech phone_errors.npz
 <network>/result.json                  written last: the network is done
 
-The JSON files but for the lock hold a hash of themselves, which is checked when they are read.
+The records among them (REMEDIES) are sealed by storage.write_sealed_json: they hold a hash of
+themselves, which storage.read_record checks.
 """
-
-from collections.abc import Mapping
-import pathlib
-from typing import Any
-
-from shallow_jax.runtime import storage
 
 CONFIG = 'config.json'
 LOCK = 'lock'
@@ -53,8 +48,8 @@ LOGITS = 'logits'
 
 EVERY_SEED = 'seed-*'  # a pattern for glob
 
-# What to do about a record that was changed or damaged.
-_REMEDIES = {
+# By record what to do where it was changed or damaged.
+REMEDIES = {
   CONFIG: 'delete it; run writes it anew',
   NOTES: 'delete {folder}; run writes it anew',
   FINGERPRINT: 'delete {folder} to begin it anew',
@@ -63,26 +58,6 @@ _REMEDIES = {
   RESULT: 'delete it to evaluate again',
   RESULTS: 'delete it; report writes it anew',
 }
-
-
-def write_record(path: pathlib.Path, value: Mapping[str, Any]) -> None:
-  """Writes one of a workdir's JSON files, with a hash of its content."""
-  storage.write_sealed_json(path, value)
-
-
-def read_record(path: pathlib.Path) -> dict[str, Any]:
-  """Reads what `write_record` wrote, or an older run without a hash.
-
-  Raises:
-    storage.StorageError: the file can't be read, or is not as it was written; says what to do.
-  """
-  try:
-    return storage.read_sealed_json(path, or_never_sealed=True)
-  except storage.StorageError as error:
-    if not path.exists():
-      raise
-    remedy = _REMEDIES[path.name].format(folder=path.parent)
-    raise storage.StorageError(f'{error}; {remedy}') from error
 
 
 def split(number: int) -> str:

@@ -8,7 +8,7 @@ import pytest
 from shallow_jax.pipeline import evaluate
 from shallow_jax.pipeline import experiment as experiment_lib
 from shallow_jax.pipeline import run as run_lib
-from shallow_jax.runtime import workdir as workdir_lib
+from shallow_jax.runtime import storage
 from shallow_jax.settings import defaults
 from shallow_jax.speech import phone_errors
 from shallow_jax.speech import recognise
@@ -130,9 +130,9 @@ def test_a_network_is_evaluated_again_by_other_settings(folder):
 
 def test_a_result_that_does_not_say_on_which_examples_is_evaluated_again(folder, caplog):
   path = folder / 'run' / 'a' / 'result.json'
-  result = workdir_lib.read_record(path)
+  result = storage.read_record(path)
   del result['evaluated_on']
-  workdir_lib.write_record(path, result)
+  storage.write_sealed_json(path, result)
   with caplog.at_level('INFO'):
     assert 'evaluated_on' in run(folder, a=NET)['a']
   assert 'a: to be evaluated again, its result does not say' in caplog.text

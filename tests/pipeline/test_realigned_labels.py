@@ -14,7 +14,6 @@ from shallow_jax.pipeline import run as run_lib
 from shallow_jax.pipeline import teacher
 from shallow_jax.pipeline import trainings
 from shallow_jax.runtime import storage
-from shallow_jax.runtime import workdir as workdir_lib
 from shallow_jax.settings import defaults
 from shallow_jax.speech import hmm
 
@@ -76,8 +75,8 @@ def copy(finished, tmp_path):
 
 
 def _change_weights(folder):
-  record = workdir_lib.read_record(folder / 'trained.json')
-  workdir_lib.write_record(folder / 'trained.json', record | {'weights_sha256': '0' * 64})
+  record = storage.read_record(folder / 'trained.json')
+  storage.write_sealed_json(folder / 'trained.json', record | {'weights_sha256': '0' * 64})
 
 
 def prepared(workdir):

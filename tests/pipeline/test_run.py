@@ -24,7 +24,6 @@ from shallow_jax.pipeline import trainings
 from shallow_jax.report import predictions
 from shallow_jax.runtime import run_guard
 from shallow_jax.runtime import storage
-from shallow_jax.runtime import workdir as workdir_lib
 from shallow_jax.settings import defaults
 
 
@@ -214,7 +213,7 @@ def test_a_retrained_teacher_makes_the_store_stale(copy):
 
 def test_a_student_of_other_weights_is_refused(copy):
   path = copy / 'mimic' / 'seed-1' / 'trained.json'
-  workdir_lib.write_record(path, workdir_lib.read_record(path) | {'target_weights': ['0' * 64]})
+  storage.write_sealed_json(path, storage.read_record(path) | {'target_weights': ['0' * 64]})
   for _ in ('finished', 'not evaluated yet'):
     with pytest.raises(experiment_lib.ExperimentError, match='learned from other weights'):
       run_lib.run(tiny(), copy)
@@ -250,7 +249,7 @@ def test_a_flipped_digit_in_a_record_is_refused_by_name(copy, file, way_out, rea
 def test_a_run_of_before_records_had_hashes_goes_on(copy, finished, monkeypatch):
   for path in copy.rglob('*.json'):
     if path.name in ('trained.json', 'search.json', 'fingerprint.json', 'result.json'):
-      storage.write_json(path, workdir_lib.read_record(path))
+      storage.write_json(path, storage.read_record(path))
   monkeypatch.setattr(trainings.train, 'fit', None)
   assert run_lib.run(tiny(), copy) == finished[1]
 

@@ -16,7 +16,7 @@ from shallow_jax.pipeline import trained
 from shallow_jax.pipeline import trainings
 from shallow_jax.runtime import checkpoint
 from shallow_jax.runtime import run_guard
-from shallow_jax.runtime import workdir as workdir_lib
+from shallow_jax.runtime import storage
 from shallow_jax.settings import defaults
 from shallow_jax.training import train
 
@@ -182,9 +182,9 @@ def test_a_seed_that_started_from_other_weights_is_refused(copy, is_evaluated):
 def test_what_an_older_version_started_goes_on_but_takes_no_seed_of_todays(copy, finished, fitted):
   for seed in range(3):
     path = copy / 'fine' / f'seed-{seed}' / 'trained.json'
-    record = workdir_lib.read_record(path)
+    record = storage.read_record(path)
     del record['init_weights']
-    workdir_lib.write_record(path, record)
+    storage.write_sealed_json(path, record)
   (copy / 'fine' / 'result.json').unlink()
   assert errors(run_lib.run(config(), copy), 'fine') == errors(finished[1], 'fine')
   assert fitted == []

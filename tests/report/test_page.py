@@ -13,7 +13,7 @@ from shallow_jax.report import page
 from shallow_jax.report import results as results_lib
 from shallow_jax.report import tables
 from shallow_jax.report.figures import networks as network_figures
-from shallow_jax.runtime import workdir as workdir_lib
+from shallow_jax.runtime import storage
 
 ERRORS = runs.ERRORS
 
@@ -29,7 +29,7 @@ def run(tmp_path_factory):
 
 def test_what_write_returns_is_what_the_file_holds(run):
   workdir, results = run
-  assert workdir_lib.read_record(workdir / 'report' / 'results.json') == results
+  assert storage.read_record(workdir / 'report' / 'results.json') == results
 
 
 def test_controls_are_compared_too_and_one_that_is_ahead_is_named(run):

@@ -36,7 +36,6 @@ def make_dataset(shape):
     inputs=lambda constants, raw, view: raw['input'],
     input_shape=shape,
     notes={},
-    view_fingerprint={},
   )
 
 

@@ -13,6 +13,7 @@ from shallow_jax.logits import predict
 from shallow_jax.pipeline import graph
 from shallow_jax.runtime import errors
 from shallow_jax.runtime import run_guard
+from shallow_jax.runtime import storage
 from shallow_jax.runtime import workdir as workdir_lib
 
 Member = tuple[str, int]  # a network and one of its seeds
@@ -44,8 +45,15 @@ class Experiment:
 
   @property
   def networks(self) -> graph.Networks:
-    """The entries by name."""
-    return self.config['networks']
+    """The entries by name; once a search is over, with the settings of the trial that won."""
+    return {name: self._searched(name, entry) for name, entry in self.config['networks'].items()}
+
+  def _searched(self, network: str, entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    path = self.folder(network) / workdir_lib.SEARCH
+    if graph.trials(entry) == [{}] or not path.exists():
+      return entry
+    search = storage.read_json(path)
+    return graph.with_trial(entry, search['trials'][search['chosen']]['settings'])
 
   def folder(self, network: str, seed: int | None = None) -> pathlib.Path:
     """The folder of a network, or of one of its seeds."""

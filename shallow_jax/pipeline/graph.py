@@ -3,11 +3,15 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from shallow_jax.data import dataset as dataset_lib
+from shallow_jax.data import views as views_lib
 from shallow_jax.settings import defaults
 from shallow_jax.settings import keys
 from shallow_jax.settings import targets as targets_lib
 from shallow_jax.training import losses
+from shallow_jax.training import optimizer
 
 Networks = Mapping[str, Mapping[str, Any]]
 
@@ -40,15 +44,17 @@ def estimates_posteriors(networks: Networks, name: str) -> bool:
 
 
 def dependencies(entry: Mapping[str, Any]) -> list[str]:
-  """The networks that must be finished before this one."""
-  teacher = targets_lib.target(entry)
-  needed = (
-    *entry['ensemble'],
-    teacher.network if teacher else '',
-    targets_lib.aligner(entry['targets']) or '',
-    entry['init'],
-  )
-  return [name for name in needed if name]
+  """The networks that must be finished before this one, or before one of its trials."""
+  needed = [*entry['ensemble']]
+  for targets in tried(entry, 'targets'):
+    teacher = targets_lib.target({'targets': targets})
+    needed += [teacher.network if teacher else targets_lib.aligner(targets) or '']
+  return [name for name in (*needed, *tried(entry, 'init')) if name]
+
+
+def tried(entry: Mapping[str, Any], key: str) -> list[Any]:
+  """The values of a key of an entry in its trials: its own without a search over it."""
+  return list(dict.fromkeys(entry['search'].get(key, [entry[key]])))
 
 
 def order(networks: Networks, only: Sequence[str] = ()) -> list[str]:
@@ -79,9 +85,10 @@ def check_names(networks: Networks) -> None:
   """Refuses a graph that can't run: unknown names, losses without targets, cycles."""
   for name, entry in networks.items():
     where = f'config.networks.{name}'
-    _check_targets(networks, entry, where)
     for trial in trials(entry):
-      defaults.check_values(with_trial(entry, trial), f'{where}.search')
+      changed, here = with_trial(entry, trial), f'{where}.search' if trial else where
+      defaults.check_values(changed, here)
+      _check_targets(networks, changed, here)
     for member in entry['ensemble']:
       defaults.choice(member, list(networks), f'{where}.ensemble')
       if networks[member]['ensemble']:
@@ -93,7 +100,9 @@ def check_examples(networks: Networks, dataset: dataset_lib.Dataset) -> None:
   """Refuses networks that can't be trained on the data: unknown sets, no labels, too few."""
   for name, entry in networks.items():
     if entry['model'] is not None:
-      _check_examples(entry, dataset, f'config.networks.{name}')
+      for trial in trials(entry):
+        here = f'config.networks.{name}{".search" if trial else ""}'
+        _check_examples(with_trial(entry, trial), dataset, here)
 
 
 def student_sets(entry: Mapping[str, Any]) -> list[LogitSet]:
@@ -127,15 +136,15 @@ def _part(
     'entry': {key: value for key, value in entry.items() if classes[key] == 'weights'}
   }
   if entry['model'] is not None:
-    sets = dict.fromkeys([*entry['examples'], 'validation'])
+    sets = dict.fromkeys([*(name for names in tried(entry, 'examples') for name in names)])
     found['data'] = {
       'name': dataset['name'],
       'class_names': dataset['class_names'],
       'preprocessing': dataset['preprocessing'],
-      'splits': {key: dataset['splits'][key] for key in sets},
-      'views': dataset['views'] if entry['views'] > 1 else None,
+      'splits': {key: dataset['splits'][key] for key in [*sets, 'validation']},
+      'views': dataset['views'] if max(tried(entry, 'views')) > 1 else None,
     }
-  if targets_lib.target(entry) is not None:
+  if any(targets_lib.target({'targets': each}) for each in tried(entry, 'targets')):
     found['logits_dtype'] = logits['dtype']
   found['members'] = {
     needed: _members(networks, entry, needed) for needed in dict.fromkeys(dependencies(entry))
@@ -149,10 +158,10 @@ def _members(networks: Networks, entry: Mapping[str, Any], needed: str) -> list[
   All that an ensemble averages; of what a network learns or starts from one for each of its own
   seeds; none where it is an ensemble, or where `targets` itself says which seed it is.
   """
-  count, teacher = networks[needed]['seeds'], targets_lib.target(entry)
+  count = networks[needed]['seeds']
   if entry['ensemble']:
     return [*range(count)]
-  in_turn = entry['init'] == needed or teacher == targets_lib.Target(needed, None)
+  in_turn = needed in (*tried(entry, 'init'), *tried(entry, 'targets'))
   if not in_turn or networks[needed]['ensemble']:
     return []
   return [seed % count for seed in range(entry['seeds'])]
@@ -167,11 +176,19 @@ def trials(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def with_trial(entry: Mapping[str, Any], trial: Mapping[str, Any]) -> dict[str, Any]:
-  """The entry with a trial's settings in place."""
-  changed = dict(entry)
-  for key, value in trial.items():
+  """The entry with a trial's settings in place; a rate of 0 becomes its model's own."""
+  changed = _with_values(entry, trial)
+  if trial and not changed['optimizer']['learning_rate']:
+    rate = optimizer.default_rate(changed['model'])
+    changed['optimizer'] = {**changed['optimizer'], 'learning_rate': rate}
+  return changed
+
+
+def _with_values(settings: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+  changed = dict(settings)
+  for key, value in values.items():
     outer, _, inner = key.partition('.')
-    changed[outer] = with_trial(changed[outer], {inner: value}) if inner else value
+    changed[outer] = _with_values(changed[outer], {inner: value}) if inner else value
   return changed
 
 
@@ -240,12 +257,32 @@ def _check_examples(entry: Mapping[str, Any], dataset: dataset_lib.Dataset, wher
       raise defaults.ConfigError(f'{where}.examples: {name!r} is never trained on')
     if needs_labels and (split.arrays['label'] < 0).any():
       raise defaults.ConfigError(f'{where}.examples: {name!r} has examples without a label')
+  labels = np.concatenate([dataset.splits[name].arrays['label'] for name in entry['examples']])
+  if needs_labels and len(np.unique(labels)) == 1:
+    raise defaults.ConfigError(
+      f'{where}.examples: all are of one class; expected at least two to tell apart'
+    )
+  if entry['loss']['label_weight'] and not needs_labels and labels.max() < 0:
+    raise defaults.ConfigError(
+      f'{where}.loss.label_weight: no example of {", ".join(entry["examples"])} has a label; '
+      'expected 0'
+    )
+  if entry['views'] > 1 and not _has_views(dataset):
+    raise defaults.ConfigError(
+      f'{where}.views: nothing is augmented, {entry["views"]} views would be equal; expected 1'
+    )
   if dataset.partner_offsets is not None and entry['views'] > 1 and not needs_labels:
     _check_unlabelled_mixes(entry, where)
   if entry['batch_size'] > count:
     raise defaults.ConfigError(
       f'{where}.batch_size: {entry["batch_size"]} is larger than the data, {count} examples'
     )
+
+
+def _has_views(dataset: dataset_lib.Dataset) -> bool:
+  """Whether a view may differ from its example."""
+  views = dataset.view_fingerprint
+  return bool(views) and views != views_lib.Augmentation(seed=views['seed']).fingerprint()
 
 
 def _check_alignment(entry: Mapping[str, Any], dataset: dataset_lib.Dataset, where: str) -> None:

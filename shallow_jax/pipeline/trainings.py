@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from shallow_jax import models
 from shallow_jax.data import dataset as dataset_lib
 from shallow_jax.pipeline import experiment as experiment_lib
 from shallow_jax.pipeline import graph
@@ -77,11 +78,16 @@ def problem(
   )
 
 
-def layout(experiment: experiment_lib.Experiment, network: str, members: int = 1) -> feed.Layout:
+def layout(
+  experiment: experiment_lib.Experiment,
+  network: str,
+  members: int = 1,
+  trial: Mapping[str, Any] | None = None,
+) -> feed.Layout:
   """Where so many of its seeds lie in one program; ParallelError for what can't be divided."""
-  entry = experiment.networks[network]
+  entry = graph.with_trial(experiment.networks[network], trial or {})
   settings, where = experiment.config['parallel'], f'config.networks.{network}'
-  module = experiment.module(network)
+  module = models.build(entry['model'], len(experiment.dataset.class_names))
   return feed.lay_out(entry, module, settings, members=members, where=where)
 
 
@@ -119,14 +125,7 @@ def _choose(
     assert record is not None
     kept = ('status', 'validation', 'collapsed', 'step', 'wall_seconds')
     trials.append({'settings': dict(settings), **{key: record[key] for key in kept}})
-  chosen = min(range(len(trials)), key=lambda i: _rank(entry, trials[i]))
-  return {'chosen': chosen, 'trials': trials}
-
-
-def _rank(entry: Mapping[str, Any], trial: Mapping[str, Any]) -> tuple[float, ...]:
-  if trial['status'] == 'diverged':
-    return (2,)
-  return (int(trial['collapsed']), *selection.rank(entry, trial['validation']))
+  return {'chosen': selection.best_trial(entry, trials), 'trials': trials}
 
 
 def _train(
@@ -153,7 +152,7 @@ def _train(
   for folder in folders:
     folder.mkdir(parents=True, exist_ok=True)
   if entry['fit'] is None:
-    where = layout(experiment, network, len(seeds))
+    where = layout(experiment, network, len(seeds), trial)
     outcomes = train.fit(problems, folders, label=label, stop=experiment.stop, layout=where)
   else:
     outcomes = [kmeans_svm.fit(problems[0], label=label, stop=experiment.stop)]

@@ -87,15 +87,30 @@ def schedule(optimizer: Mapping[str, Any], num_steps: int) -> optax.Schedule:
   """
   rate, warmup = optimizer['learning_rate'], min(optimizer['warmup_steps'], num_steps - 1)
   remaining = num_steps - warmup
+  ramp = optax.linear_schedule(rate / (warmup + 1), rate, max(warmup, 1))
   name = optimizer['schedule']
   if name == 'cosine':
     main = optax.cosine_decay_schedule(rate, remaining)
   elif name == 'step':
-    steps = [int(fraction * num_steps) - warmup for fraction in optimizer['decay_at']]
-    main = optax.piecewise_constant_schedule(rate, dict.fromkeys(steps, optimizer['decay_factor']))
+    drops = _drops(optimizer, num_steps)
+    main = optax.piecewise_constant_schedule(rate, {at - warmup: drops[at] for at in drops})
+    if min(drops, default=warmup) < warmup:
+      climb, drop = ramp, optax.piecewise_constant_schedule(1.0, drops)
+      ramp = lambda step: climb(step) * drop(step)  # noqa: E731
   elif name in ('constant', 'plateau'):
     main = optax.constant_schedule(rate)
   else:
     raise ValueError(f'unknown schedule {name!r}; expected one of {", ".join(SCHEDULES)}')
-  ramp = optax.linear_schedule(rate / (warmup + 1), rate, max(warmup, 1))
   return optax.join_schedules([ramp, main], [warmup])
+
+
+def _drops(optimizer: Mapping[str, Any], num_steps: int) -> dict[int, float]:
+  """By step, what the rate is multiplied by from there on: once for each fraction that falls on it.
+
+  The step is the whole part of the product as decimals give it: 0.29 of 100 is 29.
+  """
+  found: dict[int, float] = {}
+  for fraction in optimizer['decay_at']:
+    at = int(round(fraction * num_steps, 6))
+    found[at] = found.get(at, 1.0) * optimizer['decay_factor']
+  return found

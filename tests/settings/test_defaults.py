@@ -6,9 +6,11 @@ import pathlib
 import numpy as np
 import pytest
 
+from shallow_jax import models
 from shallow_jax.pipeline import run as run_lib
 from shallow_jax.settings import defaults
 from shallow_jax.settings import keys
+from shallow_jax.settings import ranges
 from shallow_jax.training import optimizer
 
 CNN = dict(model=dict(name='cnn'))
@@ -278,6 +280,124 @@ def test_steps_are_multiples_of_those_of_a_call(key):
 )
 def test_numbers_out_of_range_are_refused(changes, where):
   assert refused(config(**changes)).startswith(f'config.networks.net.{where}: expected')
+
+
+OUT_OF_RANGE = [
+  (dict(stop_after_evaluations=-1), 'stop_after_evaluations: expected 0 or more, not -1'),
+  (
+    dict(optimizer=dict(plateau_evaluations=0)),
+    'optimizer.plateau_evaluations: expected at least 1, not 0',
+  ),
+  (dict(optimizer=dict(momentum=1.0)), 'optimizer.momentum: expected 0 to less than 1, not 1.0'),
+  (dict(optimizer=dict(decay_at=(0.5, 1.5))), 'optimizer.decay_at: expected 0 to 1, not 1.5'),
+  (dict(optimizer=dict(decay_at=('a',))), "optimizer.decay_at: expected a number, not 'a'"),
+  (
+    dict(optimizer=dict(learning_rate=float('nan'))),
+    'optimizer.learning_rate: expected 0 or more, not nan',
+  ),
+  (dict(optimizer=dict(clip_norm=1e999)), 'optimizer.clip_norm: expected 0 or more, not inf'),
+  (dict(model=dict(name='cnn', dense=(10, 0))), 'model.dense: expected at least 1, not 0'),
+  (dict(model=dict(name='dnn', hidden=(5.5,))), 'model.hidden: expected at least 1, not 5.5'),
+]
+
+
+@pytest.mark.parametrize(('changes', 'message'), OUT_OF_RANGE)
+def test_a_networks_numbers_out_of_range_are_refused(changes, message):
+  assert refused(config(**changes)) == f'config.networks.net.{message}'
+
+
+@pytest.mark.parametrize(
+  ('given', 'message'),
+  [
+    (dict(logits=dict(shard_rows=0)), 'logits.shard_rows: expected at least 1, not 0'),
+    (dict(logits=dict(batch_size=-1)), 'logits.batch_size: expected at least 1, not -1'),
+    (dict(logits=dict(dtype='bfloat16')), "logits.dtype: unknown 'bfloat16'; did you mean 'float"),
+    (
+      dict(evaluation=dict(latency_batches=(1, 0))),
+      'evaluation.latency_batches: expected at least 1, not 0',
+    ),
+    (dict(splits=(0, -1)), 'splits: expected 0 or more, not -1'),
+  ],
+)
+def test_an_experiments_numbers_and_names_out_of_range_are_refused(given, message):
+  assert refused(config(experiment=given)).startswith(f'config.{message}')
+
+
+@pytest.mark.parametrize(
+  ('given', 'message'),
+  [
+    (dict(num_test=0), 'num_test: expected at least 1, not 0'),
+    (dict(split_seed=-1), 'split_seed: expected 0 or more, not -1'),
+    (dict(preprocessing=dict(zca_epsilon=0.0)), 'zca_epsilon: expected more than 0, not 0.0'),
+    (dict(sets=dict(a=dict(size=-5))), 'sets.a.size: expected 0 or more, not -5'),
+    (
+      dict(sets=dict(a=dict(munge=dict(swap_probability=2.0)))),
+      'sets.a.munge.swap_probability: expected 0 to 1, not 2.0',
+    ),
+  ],
+)
+def test_the_datas_numbers_out_of_range_are_refused(given, message):
+  assert refused(config(data=given)).endswith(message)
+
+
+def test_every_number_has_a_range():
+  """A key is in the table, or its value is a name, a truth or a dict."""
+  everything = [keys.EXPERIMENT, keys.NETWORK, keys.FIT, keys.PREPROCESSING, keys.DERIVED_SET]
+  everything += [keys.MUNGE, *keys.DATA.values()]
+  leaves = [(name, default) for each in everything for name, _, default in each.leaves()]
+  for name in models.MODELS:
+    leaves += models.arguments(name).items()
+  numbers = {
+    name.rpartition('.')[2]
+    for name, default in leaves
+    if type(default) in (int, float)
+    or (isinstance(default, tuple) and default and type(default[0]) in (int, float))
+  }
+  assert numbers - set(ranges.RANGES) == set()
+  assert {'shard_rows', 'crop_padding', 'decay_at', 'features', 'without_class'} < numbers
+
+
+@pytest.mark.parametrize(
+  ('loss', 'message'),
+  [
+    (
+      dict(name='hard_cross_entropy', label_smoothing=0.3),
+      "label_smoothing: 0.3 does nothing in 'hard_cross_entropy', it is of cross_entropy; "
+      'expected 0.0',
+    ),
+    (dict(name='logit_l2', temperature=4.0), "temperature: 4.0 does nothing in 'logit_l2', it is"),
+    (dict(name='kl', normalize=False), "normalize: False does nothing in 'kl', it is of logit_l2"),
+  ],
+)
+def test_a_setting_that_its_loss_does_not_use_is_refused(loss, message):
+  assert refused(config(loss=loss)).startswith(f'config.networks.net.loss.{message}')
+
+
+@pytest.mark.parametrize(
+  ('changes', 'key'),
+  [
+    (dict(search=dict(loss=dict(temperature=(1.0, 4.0)))), 'loss'),
+    (dict(search=dict(loss=dict(name=('kl', 'logit_l2')))), 'loss'),
+    (dict(search=dict(targets=('a', 'b'))), 'targets'),
+    (dict(search=dict(examples=(('train',), ('more',))), loss=dict(name='logit_l2')), 'examples'),
+  ],
+)
+def test_losses_of_different_scales_are_not_selected_by(changes, key):
+  assert refused(config(select='loss', **changes)) == (
+    f"config.networks.net.search.{key}: select='loss' would compare losses of different scales; "
+    "expected select='error'"
+  )
+  completed(**changes)
+
+
+@pytest.mark.parametrize(
+  ('key', 'values'),
+  [('seeds', (1, 2)), ('select', ('error', 'loss')), ('label', ('a',)), ('ensemble', (('a',),))],
+)
+def test_what_trials_have_in_common_is_not_searched(key, values):
+  assert refused(config(search={key: values})) == (
+    f'config.networks.net.search.{key}: it is not searched over, all trials have one'
+  )
 
 
 @pytest.mark.parametrize('name', ['labels', 'a/0', 'a.b', ''])

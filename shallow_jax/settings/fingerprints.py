@@ -59,6 +59,9 @@ def _comparable(
       )
       for needed in before['members'].keys() | now['members'].keys()
     }
+    if 'data' in before and 'data' in now:
+      data = _read(before), _read(now)
+      before, now = dict(before, data=data[0]), dict(now, data=_known(data[1], data[0]))
     before = dict(
       before,
       entry=_entry(before['entry']),
@@ -69,9 +72,6 @@ def _comparable(
       entry=_entry(now['entry']),
       members={key: pair[1] for key, pair in pairs.items() if key in now['members']},
     )
-    if 'data' in before and 'data' in now:
-      before['data'], now['data'] = (_read(part) for part in (before, now))
-      now['data'] = _known(now['data'], before['data'])
   before, now = before or {}, now or {}
   return (before, now) if not name else ({'needs': {name: before}}, {'needs': {name: now}})
 
@@ -117,8 +117,9 @@ def _read(part: Fingerprint) -> dict[str, Any]:
   Until 2026-12 those of sets made of train were hidden.
   """
   entry, data = part['entry'], part['data']
-  tried = entry['search'].get('loss', {}).get('label_weight', ())
-  if targets_lib.are_labels(entry['targets']) or any((entry['loss']['label_weight'], *tried)):
+  weights = entry['loss']['label_weight'], *entry['search'].get('loss', {}).get('label_weight', ())
+  targets = entry['targets'], *entry['search'].get('targets', ())
+  if any(map(targets_lib.are_labels, targets)) or any(weights):
     return data
   splits = {
     name: {key: value for key, value in split.items() if key != 'labels_sha256'}

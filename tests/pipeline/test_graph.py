@@ -296,8 +296,8 @@ def test_examples_of_one_class_are_refused_for_labels():
 @pytest.mark.parametrize(
   ('search', 'rates'),
   [
-    (dict(model=dict(hidden=(1000, 4000))), [0.02, 0.005]),
-    (dict(optimizer=dict(learning_rate=(0.0, 0.1))), [0.04, 0.1]),
+    (dict(model=dict(hidden=(1000, 4000))), [0.01, 0.0025]),
+    (dict(optimizer=dict(learning_rate=(0.0, 0.1))), [0.02, 0.1]),
   ],
 )
 def test_each_trial_has_its_own_models_default_rate(search, rates):

@@ -471,14 +471,17 @@ def test_an_override_of_another_type_or_key_is_refused():
 @pytest.mark.parametrize(
   ('model', 'rate'),
   [
-    (dict(name='shallow', hidden=2000), 0.01),
-    (dict(name='shallow', hidden=8000, bottleneck=250), 0.0025),
-    (dict(name='shallow_conv', hidden=30_000), optimizer.STABLE_RATE / 30_000),
+    (dict(name='shallow', hidden=2000), 0.005),
+    (dict(name='shallow', hidden=8000, bottleneck=250), 0.00125),
+    (dict(name='shallow_conv', hidden=30_000), optimizer.STABLE_RATE / 60_000),
+    (dict(name='shallow', hidden=10), 0.02),  # as 500 units
+    (dict(name='shallow', hidden=1000, bottleneck=16), 0.005),  # as 2,000
+    (dict(name='shallow', hidden=50, bottleneck=2), 10 / 16_000),
     (dict(name='dnn', hidden=(50, 50)), 0.01),
     (dict(name='cnn'), 0.01),
   ],
 )
-def test_the_default_rate_of_a_shallow_net_falls_as_1_over_its_width(model, rate):
+def test_the_default_rate_of_a_shallow_net_falls_with_width_and_small_ranks(model, rate):
   found = completed(model=model)['networks']['net']['optimizer']['learning_rate']
   assert found == pytest.approx(rate)
   given = completed(model=model, optimizer=dict(learning_rate=0.5))
@@ -491,7 +494,7 @@ def test_the_default_rate_follows_an_override_of_the_width():
   full.networks.net.model.hidden = 8000
   found = defaults.plain(defaults.complete(full))
   rate = found['networks']['net']['optimizer']['learning_rate']
-  assert rate == pytest.approx(optimizer.STABLE_RATE / 8000)
+  assert rate == pytest.approx(optimizer.STABLE_RATE / 16_000)
 
 
 @pytest.mark.parametrize(

@@ -50,8 +50,8 @@ LABELS_ON_SPEECH = ShallowRates((6.0, 20.0), by_rank=64_000)
 L2_ON_SPEECH = ShallowRates((3.0, 10.0), by_rank=320_000)
 
 
-# Half the bound of digits: at it 2,000 units without a bottleneck diverge on made-up tables of 12 to
-# 30 features, at a half they learn. With both bounds and twice these rates nothing else of 82
+# Half the bound of digits: at it 2,000 units without a bottleneck diverge on made-up tables of 12
+# to 30 features, at a half they learn. With both bounds and twice these rates nothing else of 82
 # trainings diverged on tables of 6 and 30 features (widths 2 to 2,000, ranks 0 to 16).
 _DEFAULT = ShallowRates((STABLE_RATE / 2,), by_rank=32_000)
 

@@ -108,7 +108,9 @@ def hide_labels(split: dataset.Split) -> dataset.Split:
 def derive(
   sets: Mapping[str, Mapping[str, Any]], splits: Mapping[str, dataset.Split]
 ) -> dict[str, dataset.Split]:
-  """Add the sets of config.data.sets, and hide all labels outside train, validation and test.
+  """Add the sets of config.data.sets, and hide all labels that a learner has not got.
+
+  Train, validation, test and what is made of train alone have theirs.
 
   Args:
     sets: by name: `of`, the splits it is made of ('train', 'unlabelled'); `without_class`, a class
@@ -121,8 +123,9 @@ def derive(
   """
   derived = {name: _derived(name, entry, splits) for name, entry in sets.items()}
   everything = {**splits, **derived}
+  labelled = {*_LABELLED, *(name for name, entry in sets.items() if set(entry['of']) == {'train'})}
   return {
-    name: split if name in _LABELLED else hide_labels(split) for name, split in everything.items()
+    name: split if name in labelled else hide_labels(split) for name, split in everything.items()
   }
 
 

@@ -13,6 +13,7 @@ from shallow_jax.logits import predict
 from shallow_jax.pipeline import graph
 from shallow_jax.runtime import errors
 from shallow_jax.runtime import run_guard
+from shallow_jax.runtime import storage
 from shallow_jax.runtime import workdir as workdir_lib
 
 Member = tuple[str, int]  # a network and one of its seeds
@@ -32,6 +33,7 @@ class Experiment:
     stop: set when somebody asks the run to stop.
     nets: what trained.load_members restored last, by folder and hash of the weights.
     verified: the stores that teacher.targets found whole, by folder and hashes of the weights.
+    won: the settings of the trial that won, by network, once its search is over.
   """
 
   config: Mapping[str, Any]
@@ -41,11 +43,19 @@ class Experiment:
   stop: run_guard.StopRequest
   nets: dict[tuple[pathlib.Path, str], predict.Member] = dataclasses.field(default_factory=dict)
   verified: set[tuple[pathlib.Path, tuple[str, ...]]] = dataclasses.field(default_factory=set)
+  won: dict[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
 
   @property
   def networks(self) -> graph.Networks:
-    """The entries by name."""
-    return self.config['networks']
+    """The entries by name; once a search is over, with the settings of the trial that won."""
+    return {name: self._searched(name, entry) for name, entry in self.config['networks'].items()}
+
+  def _searched(self, network: str, entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    path = self.folder(network) / workdir_lib.SEARCH
+    if entry['search'] and network not in self.won and path.exists():
+      search = storage.read_record(path)
+      self.won[network] = search['trials'][search['chosen']]['settings']
+    return graph.with_trial(entry, self.won.get(network, {}))
 
   def folder(self, network: str, seed: int | None = None) -> pathlib.Path:
     """The folder of a network, or of one of its seeds."""

@@ -3,13 +3,17 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from shallow_jax import models
 from shallow_jax.data import dataset as dataset_lib
 from shallow_jax.data import preprocessing
+from shallow_jax.data import views as views_lib
 from shallow_jax.settings import defaults
 from shallow_jax.settings import keys
 from shallow_jax.settings import targets as targets_lib
 from shallow_jax.training import losses
+from shallow_jax.training import optimizer
 
 Networks = Mapping[str, Mapping[str, Any]]
 
@@ -46,15 +50,17 @@ def estimates_posteriors(networks: Networks, name: str) -> bool:
 
 
 def dependencies(entry: Mapping[str, Any]) -> list[str]:
-  """The networks that must be finished before this one."""
-  teacher = targets_lib.target(entry)
-  needed = (
-    *entry['ensemble'],
-    teacher.network if teacher else '',
-    targets_lib.aligner(entry['targets']) or '',
-    entry['init'],
-  )
-  return [name for name in needed if name]
+  """The networks that must be finished before this one, or before one of its trials."""
+  needed = [*entry['ensemble']]
+  for targets in tried(entry, 'targets'):
+    teacher = targets_lib.target({'targets': targets})
+    needed += [teacher.network if teacher else targets_lib.aligner(targets) or '']
+  return [name for name in (*needed, *tried(entry, 'init')) if name]
+
+
+def tried(entry: Mapping[str, Any], key: str) -> list[Any]:
+  """The values of a key of an entry in its trials: its own without a search over it."""
+  return list(dict.fromkeys(entry['search'].get(key, [entry[key]])))
 
 
 def order(networks: Networks, only: Sequence[str] = ()) -> list[str]:
@@ -85,9 +91,10 @@ def check_names(networks: Networks) -> None:
   """Refuses a graph that can't run: unknown names, losses without targets, cycles."""
   for name, entry in networks.items():
     where = f'config.networks.{name}'
-    _check_targets(networks, entry, where)
     for trial in trials(entry):
-      defaults.check_values(with_trial(entry, trial), f'{where}.search')
+      changed, here = with_trial(entry, trial), f'{where}.search' if trial else where
+      defaults.check_values(changed, here)
+      _check_targets(networks, changed, here)
     for member in entry['ensemble']:
       defaults.choice(member, list(networks), f'{where}.ensemble')
       if networks[member]['ensemble']:
@@ -99,7 +106,9 @@ def check_examples(networks: Networks, dataset: dataset_lib.Dataset) -> None:
   """Refuses networks that can't be trained on the data: unknown sets, no labels, too few."""
   for name, entry in networks.items():
     if entry['model'] is not None:
-      _check_examples(entry, dataset, f'config.networks.{name}')
+      for trial in trials(entry):
+        here = f'config.networks.{name}{".search" if trial else ""}'
+        _check_examples(with_trial(entry, trial), dataset, here)
 
 
 def student_sets(entry: Mapping[str, Any]) -> list[LogitSet]:
@@ -138,15 +147,15 @@ def _part(
     }
   }
   if entry['model'] is not None:
-    sets = dict.fromkeys([*entry['examples'], 'validation'])
+    sets = dict.fromkeys([*(name for names in tried(entry, 'examples') for name in names)])
     found['data'] = {
       'name': dataset['name'],
       'class_names': dataset['class_names'],
       'preprocessing': dataset['preprocessing'],
-      'splits': {key: dataset['splits'][key] for key in sets},
-      'views': {**dataset['views'], **entry['augment']} if entry['views'] > 1 else None,
+      'splits': {key: dataset['splits'][key] for key in [*sets, 'validation']},
+      'views': {**dataset['views'], **entry['augment']} if max(tried(entry, 'views')) > 1 else None,
     }
-  if targets_lib.target(entry) is not None:
+  if any(targets_lib.target({'targets': each}) for each in tried(entry, 'targets')):
     found['logits_dtype'] = logits['dtype']
   if (entry['model'] or {}).get('local'):
     # until 2026-12 `lc` layers started with smaller weights, and weight decay took their biases too
@@ -163,10 +172,10 @@ def _members(networks: Networks, entry: Mapping[str, Any], needed: str) -> list[
   All that an ensemble averages; of what a network learns or starts from one for each of its own
   seeds; none where it is an ensemble, or where `targets` itself says which seed it is.
   """
-  count, teacher = networks[needed]['seeds'], targets_lib.target(entry)
+  count = networks[needed]['seeds']
   if entry['ensemble']:
     return [*range(count)]
-  in_turn = entry['init'] == needed or teacher == targets_lib.Target(needed, None)
+  in_turn = needed in (*tried(entry, 'init'), *tried(entry, 'targets'))
   if not in_turn or networks[needed]['ensemble']:
     return []
   return [seed % count for seed in range(entry['seeds'])]
@@ -181,11 +190,19 @@ def trials(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def with_trial(entry: Mapping[str, Any], trial: Mapping[str, Any]) -> dict[str, Any]:
-  """The entry with a trial's settings in place."""
-  changed = dict(entry)
-  for key, value in trial.items():
+  """The entry with a trial's settings in place; a rate of 0 becomes its model's own."""
+  changed = _with_values(entry, trial)
+  if trial and not changed['optimizer']['learning_rate']:
+    rate = optimizer.default_rate(changed['model'])
+    changed['optimizer'] = {**changed['optimizer'], 'learning_rate': rate}
+  return changed
+
+
+def _with_values(settings: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+  changed = dict(settings)
+  for key, value in values.items():
     outer, _, inner = key.partition('.')
-    changed[outer] = with_trial(changed[outer], {inner: value}) if inner else value
+    changed[outer] = _with_values(changed[outer], {inner: value}) if inner else value
   return changed
 
 
@@ -254,21 +271,46 @@ def _check_examples(entry: Mapping[str, Any], dataset: dataset_lib.Dataset, wher
       raise defaults.ConfigError(f'{where}.examples: {name!r} is never trained on')
     if needs_labels and (split.arrays['label'] < 0).any():
       raise defaults.ConfigError(f'{where}.examples: {name!r} has examples without a label')
-  views = preprocessing.augmented(dataset, entry['augment'], f'{where}.augment').augmentation
-  if entry['augment'] and entry['views'] == 1:
-    raise defaults.ConfigError(f'{where}.augment: views is 1, each example as it is; expected {{}}')
-  if views is not None and views.mixup_alpha and entry['views'] > 1 and not needs_labels:
-    _check_unlabelled_mixes(entry, where)
-  for trial in trials(entry):
-    tried = with_trial(entry, trial)
-    if tried['batch_size'] < models.smallest_batch(tried['model']):
-      raise defaults.ConfigError(
-        f'{where}.batch_size: {tried["batch_size"]}, expected 2 or more: batch_norm makes one '
-        'example like any other'
-      )
+  labels = np.concatenate([dataset.splits[name].arrays['label'] for name in entry['examples']])
+  if needs_labels and len(np.unique(labels)) == 1:
+    raise defaults.ConfigError(
+      f'{where}.examples: all are of one class; expected at least two to tell apart'
+    )
+  if entry['loss']['label_weight'] and not needs_labels and labels.max() < 0:
+    raise defaults.ConfigError(
+      f'{where}.loss.label_weight: no example of {", ".join(entry["examples"])} has a label; '
+      'expected 0'
+    )
+  _check_views(entry, dataset, where)
+  if entry['batch_size'] < models.smallest_batch(entry['model']):
+    raise defaults.ConfigError(
+      f'{where}.batch_size: {entry["batch_size"]}, expected 2 or more: batch_norm makes one '
+      'example like any other'
+    )
   if entry['batch_size'] > count:
     raise defaults.ConfigError(
       f'{where}.batch_size: {entry["batch_size"]} is larger than the data, {count} examples'
+    )
+
+
+def _check_views(entry: Mapping[str, Any], dataset: dataset_lib.Dataset, where: str) -> None:
+  """Refuses views that would all be equal, settings without views, and labels of mixed ones."""
+  views = preprocessing.augmented(dataset, entry['augment'], f'{where}.augment').augmentation
+  if entry['augment'] and entry['views'] == 1:
+    raise defaults.ConfigError(f'{where}.augment: views is 1, each example as it is; expected {{}}')
+  if entry['views'] == 1:
+    return
+  on_labels = targets_lib.target(entry) is None  # where nothing is mixed
+  if views is None or views == views_lib.Augmentation(
+    seed=views.seed, mixup_alpha=views.mixup_alpha if on_labels else 0.0
+  ):
+    raise defaults.ConfigError(
+      f'{where}.views: nothing is augmented, {entry["views"]} views would be equal; expected 1'
+    )
+  if views.mixup_alpha and not on_labels and entry['loss']['label_weight']:
+    raise defaults.ConfigError(
+      f'{where}.loss.label_weight: a view that mixes two examples has no label; expected 0, or '
+      'augment.mixup_alpha=0'
     )
 
 
@@ -280,12 +322,4 @@ def _check_alignment(entry: Mapping[str, Any], dataset: dataset_lib.Dataset, whe
   if tuple(entry['examples']) != ('train',):
     raise defaults.ConfigError(
       f"{where}.examples: expected ('train',), which is what {entry['targets']!r} has labels of"
-    )
-
-
-def _check_unlabelled_mixes(entry: Mapping[str, Any], where: str) -> None:
-  if any(with_trial(entry, trial)['loss']['label_weight'] for trial in trials(entry)):
-    raise defaults.ConfigError(
-      f'{where}.loss.label_weight: a view that mixes two examples has no label; expected 0, or '
-      'data.augment.mixup_alpha=0'
     )

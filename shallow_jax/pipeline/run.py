@@ -13,6 +13,8 @@ from typing import Any
 import ml_collections
 
 from shallow_jax import data as data_lib
+from shallow_jax import models
+from shallow_jax.data import dataset as dataset_lib
 from shallow_jax.data import preprocessing
 from shallow_jax.models import size as size_lib
 from shallow_jax.pipeline import evaluate
@@ -243,15 +245,23 @@ def _size_line(experiment: experiment_lib.Experiment, name: str) -> str:
   if entry['ensemble']:
     return f'{name:16} ensemble of {", ".join(entry["ensemble"])}'
   module = experiment.module(name)
-  try:
-    size = size_lib.size(module, dataset.input_shape)
-  except ValueError as error:
-    raise defaults.ConfigError(f'config.networks.{name}.model: {error}') from error
+  size = _checked_size(module, dataset, name)
+  for trial in graph.trials(entry):
+    model = graph.with_trial(entry, trial)['model']
+    if model != entry['model']:
+      _checked_size(models.build(model, len(dataset.class_names)), dataset, name)
   weights, biases = size['parameters']['weights'], size['parameters']['biases']
   return (
     f'{name:16} {module.architecture:28} {weights:12,} weights {biases:9,} biases '
     f'{size["hidden_units"]:11,} hidden units  {entry["seeds"]} seeds on {entry["targets"]}'
   )
+
+
+def _checked_size(module: Any, dataset: dataset_lib.Dataset, name: str) -> Mapping[str, Any]:
+  try:
+    return size_lib.size(module, dataset.input_shape)
+  except ValueError as error:
+    raise defaults.ConfigError(f'config.networks.{name}.model: {error}') from error
 
 
 def _check_layouts(experiment: experiment_lib.Experiment, order: Sequence[str]) -> None:
@@ -261,7 +271,8 @@ def _check_layouts(experiment: experiment_lib.Experiment, order: Sequence[str]) 
     if entry['model'] is None or entry['fit'] is not None:
       continue
     for size in dict.fromkeys(map(len, trainings.programs(experiment, name))):
-      trainings.layout(experiment, name, size)
+      for trial in graph.trials(entry):
+        trainings.layout(experiment, name, size, trial)
 
 
 def _refuse_changes(

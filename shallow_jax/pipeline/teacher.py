@@ -58,15 +58,17 @@ def source_of(experiment: experiment_lib.Experiment, entry: Mapping[str, Any], s
 
 
 def store_targets(experiment: experiment_lib.Experiment, network: str) -> None:
-  """Stores the logits or the alignment that a network learns from, where it is not there yet."""
-  entry = experiment.networks[network]
-  aligner = targets_lib.aligner(entry['targets'])
-  if aligner is not None:
-    realigned_labels.store(experiment, aligner)
-  elif targets_lib.target(entry) is not None:
-    for each in dict.fromkeys(source_of(experiment, entry, i) for i in range(entry['seeds'])):
-      for logit_set in graph.student_sets(entry):
-        store(experiment, each, logit_set)
+  """Stores the logits or the alignment that a network learns from, in any trial, where due."""
+  base = experiment.networks[network]
+  for trial in graph.trials(base):
+    entry = graph.with_trial(base, trial)
+    aligner = targets_lib.aligner(entry['targets'])
+    if aligner is not None:
+      realigned_labels.store(experiment, aligner)
+    elif targets_lib.target(entry) is not None:
+      for each in dict.fromkeys(source_of(experiment, entry, i) for i in range(entry['seeds'])):
+        for logit_set in graph.student_sets(entry):
+          store(experiment, each, logit_set)
 
 
 def store(

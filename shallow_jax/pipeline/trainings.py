@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from shallow_jax import models
 from shallow_jax.data import dataset as dataset_lib
 from shallow_jax.data import preprocessing
 from shallow_jax.pipeline import experiment as experiment_lib
@@ -112,11 +113,16 @@ def start_of(
   return members[seed % len(members)]
 
 
-def layout(experiment: experiment_lib.Experiment, network: str, members: int = 1) -> feed.Layout:
+def layout(
+  experiment: experiment_lib.Experiment,
+  network: str,
+  members: int = 1,
+  trial: Mapping[str, Any] | None = None,
+) -> feed.Layout:
   """Where so many of its seeds lie in one program; ParallelError for what can't be divided."""
-  entry = experiment.networks[network]
+  entry = graph.with_trial(experiment.networks[network], trial or {})
   settings, where = experiment.config['parallel'], f'config.networks.{network}'
-  module = experiment.module(network)
+  module = models.build(entry['model'], len(experiment.dataset.class_names))
   return feed.lay_out(entry, module, settings, members=members, where=where)
 
 
@@ -131,7 +137,7 @@ def _search(experiment: experiment_lib.Experiment, network: str) -> dict[str, An
     folders = [folder / workdir_lib.trial(i) for i in range(len(candidates))]
     for trial, its_folder in zip(candidates, folders, strict=True):
       if processes.agree(trained.read_trained(its_folder) is not None):
-        refuse_other_sources(experiment, network, 0, its_folder)
+        refuse_other_sources(experiment, network, 0, its_folder, trial)
       else:
         _train(experiment, network, [0], [its_folder], trial)
     if processes.is_first():
@@ -157,14 +163,7 @@ def _choose(
     assert record is not None
     kept = ('status', 'validation', 'collapsed', 'step', 'wall_seconds')
     trials.append({'settings': dict(settings), **{key: record[key] for key in kept}})
-  chosen = min(range(len(trials)), key=lambda i: _rank(entry, trials[i]))
-  return {'chosen': chosen, 'trials': trials}
-
-
-def _rank(entry: Mapping[str, Any], trial: Mapping[str, Any]) -> tuple[float, ...]:
-  if trial['status'] == 'diverged':
-    return (2,)
-  return (int(trial['collapsed']), *selection.rank(entry, trial['validation']))
+  return {'chosen': selection.best_trial(entry, trials), 'trials': trials}
 
 
 def _train(
@@ -186,7 +185,7 @@ def _train(
   for folder in folders:
     folder.mkdir(parents=True, exist_ok=True)
   if entry['fit'] is None:
-    where = layout(experiment, network, len(seeds))
+    where = layout(experiment, network, len(seeds), trial)
     outcomes = train.fit(fitted, folders, label=label, stop=experiment.stop, layout=where)
   else:
     outcomes = [kmeans_svm.fit(fitted[0], label=label, stop=experiment.stop)]
@@ -204,13 +203,18 @@ def _train(
 
 
 def refuse_other_sources(
-  experiment: experiment_lib.Experiment, network: str, seed: int, folder: pathlib.Path
+  experiment: experiment_lib.Experiment,
+  network: str,
+  seed: int,
+  folder: pathlib.Path,
+  trial: Mapping[str, Any] | None = None,
 ) -> None:
   """Refuses a finished seed, or trial, that learned or started from other weights than are there.
 
   `folder` is where it lies.
   """
-  entry, record = experiment.networks[network], trained.read_trained(folder)
+  entry = graph.with_trial(experiment.networks[network], trial or {})
+  record = trained.read_trained(folder)
   if record is None:
     return
   weights = list(teacher.source_of(experiment, entry, seed).weights)

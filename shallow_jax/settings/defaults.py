@@ -13,15 +13,23 @@ import ml_collections
 from shallow_jax import models
 from shallow_jax.runtime import parallel
 from shallow_jax.settings import keys
+from shallow_jax.settings import ranges
 from shallow_jax.settings import sweep_settings
 from shallow_jax.settings import values as values_lib
 from shallow_jax.training import losses
 from shallow_jax.training import optimizer
 
-# Numbers that must be more than 0; the others may be 0.
-POSITIVE = (
-  *('temperature', 'kernel_size', 'patch_size', 'convs_per_stage', 'features', 'hidden'),
-  *('pool_size', 'pool_stride', 'svm_c'),
+# Settings of a loss that others would leave unused.
+ONLY_OF = {
+  'temperature': ('kl',),
+  'normalize': losses.NORMALISED,
+  'label_smoothing': ('cross_entropy',),
+}
+
+# What all trials of a search have in common: who is compared, and by what.
+NOT_SEARCHED = (
+  *('seeds', 'seeds_together', 'select', 'label', 'paper', 'search', 'ensemble'),
+  'checkpoint_every_steps',
 )
 
 ConfigError = values_lib.ConfigError
@@ -50,13 +58,14 @@ def complete(config: Mapping[str, Any] | ml_collections.ConfigDict) -> ml_collec
     for name, entry in values_lib.mapping(full['networks'], 'config.networks').items()
   }
   choice(full['parallel']['compile'], parallel.COMPILE, 'config.parallel.compile')
-  model = full['parallel']['model']
-  if model < 1:
-    raise ConfigError(f'config.parallel.model: expected at least 1, not {model}')
+  choice(full['logits']['dtype'], ('float32', 'float16'), 'config.logits.dtype')
   for part, values in full['evaluation']['decoding'].items():
     if not values or not all(type(value) in (int, float) for value in values):
       where = f'config.evaluation.decoding.{part}'
       raise ConfigError(f'{where}: expected one number or several, not {values!r}')
+  for part in ('data', 'logits', 'parallel', 'evaluation'):
+    ranges.check(full[part], f'config.{part}')
+  ranges.check({'splits': full['splits']}, 'config')
   full['order'] = full['order'] or tuple(full['networks'])
   if sorted(full['order']) != sorted(full['networks']):
     names = ', '.join(full['networks'])
@@ -68,12 +77,14 @@ def complete(config: Mapping[str, Any] | ml_collections.ConfigDict) -> ml_collec
 def plain(config: ml_collections.ConfigDict) -> dict[str, Any]:
   """A complete config as plain dicts, its networks in `order` (a ConfigDict sorts its keys).
 
-  Here a rate of 0 becomes the model's own: after every override of its width.
+  Here a rate of 0 becomes the model's own, after every override of its width; where a search tries
+  models or rates, graph.with_trial does it trial by trial.
   """
   found = config.to_dict()
   found['networks'] = {name: found['networks'][name] for name in found['order']}
   for entry in found['networks'].values():
-    if entry['model'] is not None and not entry['optimizer']['learning_rate']:
+    searched = 'model' in entry['search']
+    if entry['model'] is not None and not entry['optimizer']['learning_rate'] and not searched:
       entry['optimizer']['learning_rate'] = optimizer.default_rate(entry['model'])
   return found
 
@@ -125,6 +136,7 @@ def _network(entry: Mapping[str, Any], augment: Mapping[str, Any], where: str) -
   if full['paper'] is not None:
     full['paper'] = values_lib.merge(keys.PAPER, full['paper'], f'{where}.paper')
   full['search'] = _search(full['search'], full, f'{where}.search')
+  _check_searched(full, f'{where}.search')
   check_values(full, where)
   return full
 
@@ -139,12 +151,11 @@ def check_values(entry: Mapping[str, Any], where: str) -> None:
     raise ConfigError(
       f'{where}.stop_after_evaluations: seeds that are trained together stop together; expected 0'
     )
+  ranges.check(entry, where)
   _check_steps(entry, where)
+  _check_loss(entry['loss'], f'{where}.loss')
   if entry['fit'] is not None:
     _check_fit(entry, where)
-  for part in ('loss', 'optimizer', 'model', 'fit'):
-    for key, value in (entry[part] or {}).items():
-      _check_range(key, value, f'{where}.{part}.{key}')
 
 
 def _network_name(name: str) -> str:
@@ -202,31 +213,34 @@ def _search(search: Any, entry: Mapping[str, Any], where: str) -> dict[str, Any]
   return found
 
 
-def _check_range(key: str, value: Any, where: str) -> None:
-  if not isinstance(value, (int, float)) or isinstance(value, bool):
-    return
-  if key in POSITIVE:
-    if value <= 0:
-      raise ConfigError(f'{where}: expected more than 0, not {value}')
-  elif value < 0:
-    raise ConfigError(f'{where}: expected 0 or more, not {value}')
-  if key in ('dropout', 'input_dropout', 'label_smoothing', 'label_weight') and value > 1:
-    raise ConfigError(f'{where}: expected 0 to 1, not {value}')
+def _check_loss(loss: Mapping[str, Any], where: str) -> None:
+  for key, names in ONLY_OF.items():
+    if loss[key] != keys.NETWORK['loss'][key] and loss['name'] not in names:
+      raise ConfigError(
+        f'{where}.{key}: {loss[key]} does nothing in {loss["name"]!r}, it is of '
+        f'{", ".join(names)}; expected {keys.NETWORK["loss"][key]}'
+      )
 
 
 def _check_steps(entry: Mapping[str, Any], where: str) -> None:
-  for key in (
-    'seeds',
-    'views',
-    'batch_size',
-    'num_steps',
-    'steps_per_call',
-    'evaluate_every_steps',
-    'checkpoint_every_steps',
-  ):
-    if entry[key] < 1:
-      raise ConfigError(f'{where}.{key}: expected at least 1, not {entry[key]}')
   for key in ('num_steps', 'evaluate_every_steps', 'checkpoint_every_steps'):
     if entry[key] % entry['steps_per_call']:
       steps = entry['steps_per_call']
       raise ConfigError(f'{where}.{key}: {entry[key]} is not a multiple of steps_per_call, {steps}')
+
+
+def _check_searched(entry: Mapping[str, Any], where: str) -> None:
+  """Refuses trials that can't be compared, or would not be trials."""
+  search = entry['search']
+  for key in NOT_SEARCHED:
+    if key in search:
+      raise ConfigError(f'{where}.{key}: it is not searched over, all trials have one')
+  if search and entry['ensemble']:
+    raise ConfigError(f'{where}: an ensemble is not trained; expected {{}}')
+  scaled = entry['loss']['name'] in losses.NORMALISED and entry['loss']['normalize']
+  for key in ('loss', 'targets', *(('examples', 'views') if scaled else ())):
+    if entry['select'] == 'loss' and search.get(key):
+      raise ConfigError(
+        f"{where}.{key}: select='loss' would compare losses of different scales; expected "
+        "select='error'"
+      )

@@ -9,6 +9,7 @@ from typing import Any
 from shallow_jax import models
 from shallow_jax.runtime import storage
 from shallow_jax.settings import keys
+from shallow_jax.settings import targets as targets_lib
 
 Fingerprint = Mapping[str, Any]
 
@@ -58,6 +59,9 @@ def _comparable(
       )
       for needed in before['members'].keys() | now['members'].keys()
     }
+    if 'data' in before and 'data' in now:
+      data = _read(before), _read(now)
+      before, now = dict(before, data=data[0]), dict(now, data=_known(data[1], data[0]))
     before = dict(
       before,
       entry=_entry(before['entry']),
@@ -68,8 +72,6 @@ def _comparable(
       entry=_entry(now['entry']),
       members={key: pair[1] for key, pair in pairs.items() if key in now['members']},
     )
-    if 'data' in before and 'data' in now:
-      now['data'] = _known(now['data'], before['data'])
   before, now = before or {}, now or {}
   return (before, now) if not name else ({'needs': {name: before}}, {'needs': {name: now}})
 
@@ -97,7 +99,35 @@ def _entry(entry: Mapping[str, Any]) -> dict[str, Any]:
     found[key] = {**keys.NETWORK[key], **found[key]}
   if found['model'] is not None:
     found['model'] = {**models.arguments(found['model']['name']), **found['model']}
-  return found
+  return _without_searched(found, found['search'])
+
+
+def _without_searched(settings: Mapping[str, Any], search: Mapping[str, Any]) -> dict[str, Any]:
+  """Settings without the values that each trial of a search puts its own in the place of."""
+  return {
+    key: _without_searched(value, search[key]) if isinstance(search.get(key), Mapping) else value
+    for key, value in settings.items()
+    if key not in search or isinstance(search[key], Mapping)
+  }
+
+
+def _read(part: Fingerprint) -> dict[str, Any]:
+  """The data of a part, without the labels of examples that only logits were learned of.
+
+  Until 2026-12 those of sets made of train were hidden.
+  """
+  entry, data = part['entry'], part['data']
+  weights = entry['loss']['label_weight'], *entry['search'].get('loss', {}).get('label_weight', ())
+  targets = entry['targets'], *entry['search'].get('targets', ())
+  if any(map(targets_lib.are_labels, targets)) or any(weights):
+    return data
+  splits = {
+    name: {key: value for key, value in split.items() if key != 'labels_sha256'}
+    if name not in ('train', 'validation', 'test')
+    else split
+    for name, split in data['splits'].items()
+  }
+  return {**data, 'splits': splits}
 
 
 def _known(now: Any, saved: Any) -> Any:

@@ -72,7 +72,7 @@ NETWORK = Keys(
     label_weight=0.0,  # the share of the labels' cross-entropy, for examples with a label
   ),
   optimizer=dict(
-    learning_rate=0.0,  # 0: STABLE_RATE / hidden units of a shallow net, 0.01 of a deep one
+    learning_rate=0.0,  # 0: the model's own (training/optimizer.py: default_rate)
     momentum=0.9,
     nesterov=False,
     warmup_steps=200,

@@ -1,7 +1,8 @@
 """What validation decides: the step that is kept, when to stop, when to lower the rate."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import dataclasses
+import math
 from typing import Any
 
 import flax.struct
@@ -76,6 +77,31 @@ def rank(entry: Mapping[str, Any], figures: Mapping[str, float]) -> tuple[float,
   if entry['select'] == 'loss':
     return (figures['loss'],)
   return (figures['error'], figures['loss'])
+
+
+def best_trial(entry: Mapping[str, Any], trials: Sequence[Mapping[str, Any]]) -> int:
+  """Which trial of a search validation prefers, by `rank`.
+
+  One that diverged comes last. One that collapsed comes after the others where one of them has a
+  smaller error: by its loss alone it could win against those that learned. Of rare classes a net
+  that predicts none may well be the best.
+
+  Args:
+    entry: the network's.
+    trials: `status`, `collapsed` and `validation`, the figures, of each.
+  """
+  sound = [trial for trial in trials if trial['status'] != 'diverged' and not trial['collapsed']]
+  least = min((trial['validation']['error'] for trial in sound), default=math.inf)
+  comparable = not {'loss', 'targets'} & set(entry['search'])  # losses of one scale
+
+  def order(trial: Mapping[str, Any]) -> tuple[float, ...]:
+    if trial['status'] == 'diverged':
+      return (2,)
+    figures = trial['validation']
+    ranks = rank(entry, figures) if comparable else (figures['error'],)
+    return (int(trial['collapsed'] and least < figures['error']), *ranks)
+
+  return min(range(len(trials)), key=lambda i: order(trials[i]))
 
 
 def stops_early(entry: Mapping[str, Any], selection: Selection) -> bool:

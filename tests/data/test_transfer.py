@@ -82,10 +82,16 @@ def test_derived_sets_and_the_pool_show_no_label(splits):
   everything = transfer.derive({'both': entry(), 'again': entry(of=('train',))}, splits)
   assert list(everything) == [*splits, 'both', 'again']
   assert values(everything['both']) == [1, 2, 3, 4, 30, 31, 32]
-  for name in ('unlabelled', 'both', 'again'):
+  for name in ('unlabelled', 'both'):
     assert set(everything[name].arrays['label']) == {-1}
   for name in ('train', 'validation', 'test'):
     assert everything[name] is splits[name]
+
+
+def test_a_set_made_of_train_alone_has_its_labels(splits):
+  """Its examples' classes were known anyway: a student may learn from them by label_weight."""
+  again = transfer.derive({'again': entry(of=('train',))}, splits)['again']
+  np.testing.assert_array_equal(again.arrays['label'], splits['train'].arrays['label'])
 
 
 def test_derived_sets_are_sorted_by_id(splits):

@@ -247,6 +247,76 @@ def test_a_trial_that_cannot_be_run_is_refused(search, message):
   assert message in str(caught.value)
 
 
+@pytest.mark.parametrize(
+  ('search', 'message'),
+  [
+    (dict(targets=('teacher', 'techer')), "targets: unknown 'techer'; did you mean 'teacher'?"),
+    (dict(loss=dict(name=('kl', 'cross_entropy'))), "'cross_entropy' does not fit targets"),
+    (dict(init=('', 'cnn')), "init: 'cnn' has another model"),
+  ],
+)
+def test_what_a_trial_names_is_there(search, message):
+  entries = networks(cnn=CNN, teacher=TEACHER, a=STUDENT | dict(search=search))
+  assert refused(entries).startswith('config.networks.a.search')
+  assert message in refused(entries)
+
+
+def test_what_a_trial_needs_comes_before_it_and_is_in_its_fingerprint():
+  search = dict(targets=('teacher', 'cnn'), examples=(('train',), ('train', 'unlabelled')))
+  entries = networks(a=STUDENT | dict(search=search, seeds=3), teacher=TEACHER, cnn=CNN)
+  assert graph.order(entries) == ['cnn', 'teacher', 'a']
+  found = fingerprints(entries)['a']
+  assert found['members'] == dict(teacher=[], cnn=[0, 1, 0])
+  assert set(found['data']['splits']) == {'train', 'unlabelled', 'validation'}
+
+
+@pytest.mark.parametrize(
+  ('search', 'message'),
+  [
+    (dict(batch_size=(16, 151)), 'batch_size: 151 is larger than the data, 150 examples'),
+    (dict(examples=(('train',), ('tain',))), "examples: unknown 'tain'; did you mean 'train'?"),
+    (dict(views=(1, 4)), 'views: nothing is augmented, 4 views would be equal; expected 1'),
+  ],
+)
+def test_each_trial_must_fit_the_data(search, message):
+  found = refused_on_data(**STUDENT | dict(search=search))
+  assert found == f'config.networks.a.search.{message}'
+
+
+def test_views_of_what_is_not_augmented_are_refused():
+  message = refused_on_data(**STUDENT | dict(views=3))
+  expected = 'views: nothing is augmented, 3 views would be equal; expected 1'
+  assert message == f'config.networks.a.{expected}'
+
+
+def test_a_share_of_the_labels_needs_labels():
+  weighed = STUDENT | dict(loss=dict(name='logit_l2', label_weight=0.5))
+  message = refused_on_data(**weighed | dict(examples=('unlabelled',)))
+  expected = 'loss.label_weight: no example of unlabelled has a label; expected 0'
+  assert message == f'config.networks.a.{expected}'
+  graph.check_examples(networks(cnn=CNN, teacher=TEACHER, a=weighed), dataset())
+
+
+def test_examples_of_one_class_are_refused_for_labels():
+  data = dataset()
+  data.splits['train'].arrays['label'][:] = 2
+  with pytest.raises(defaults.ConfigError, match=r'net.examples: all are of one class; expected'):
+    graph.check_examples(networks(net=CNN), data)
+
+
+@pytest.mark.parametrize(
+  ('search', 'rates'),
+  [
+    (dict(model=dict(hidden=(1000, 4000))), [0.01, 0.0025]),
+    (dict(optimizer=dict(learning_rate=(0.0, 0.1))), [0.02, 0.1]),
+  ],
+)
+def test_each_trial_has_its_own_models_default_rate(search, rates):
+  entry = networks(a=STUDENT | dict(model=dict(name='shallow', hidden=500), search=search))['a']
+  tried = [graph.with_trial(entry, trial) for trial in graph.trials(entry)]
+  assert [each['optimizer']['learning_rate'] for each in tried] == rates
+
+
 SEARCH = dict(
   search=dict(
     batch_size=(16, 32),

@@ -6,9 +6,11 @@ import pathlib
 import numpy as np
 import pytest
 
+from shallow_jax import models
 from shallow_jax.pipeline import run as run_lib
 from shallow_jax.settings import defaults
 from shallow_jax.settings import keys
+from shallow_jax.settings import ranges
 from shallow_jax.training import optimizer
 
 CNN = dict(model=dict(name='cnn'))
@@ -280,6 +282,124 @@ def test_numbers_out_of_range_are_refused(changes, where):
   assert refused(config(**changes)).startswith(f'config.networks.net.{where}: expected')
 
 
+OUT_OF_RANGE = [
+  (dict(stop_after_evaluations=-1), 'stop_after_evaluations: expected 0 or more, not -1'),
+  (
+    dict(optimizer=dict(plateau_evaluations=0)),
+    'optimizer.plateau_evaluations: expected at least 1, not 0',
+  ),
+  (dict(optimizer=dict(momentum=1.0)), 'optimizer.momentum: expected 0 to less than 1, not 1.0'),
+  (dict(optimizer=dict(decay_at=(0.5, 1.5))), 'optimizer.decay_at: expected 0 to 1, not 1.5'),
+  (dict(optimizer=dict(decay_at=('a',))), "optimizer.decay_at: expected a number, not 'a'"),
+  (
+    dict(optimizer=dict(learning_rate=float('nan'))),
+    'optimizer.learning_rate: expected 0 or more, not nan',
+  ),
+  (dict(optimizer=dict(clip_norm=1e999)), 'optimizer.clip_norm: expected 0 or more, not inf'),
+  (dict(model=dict(name='cnn', dense=(10, 0))), 'model.dense: expected at least 1, not 0'),
+  (dict(model=dict(name='dnn', hidden=(5.5,))), 'model.hidden: expected at least 1, not 5.5'),
+]
+
+
+@pytest.mark.parametrize(('changes', 'message'), OUT_OF_RANGE)
+def test_a_networks_numbers_out_of_range_are_refused(changes, message):
+  assert refused(config(**changes)) == f'config.networks.net.{message}'
+
+
+@pytest.mark.parametrize(
+  ('given', 'message'),
+  [
+    (dict(logits=dict(shard_rows=0)), 'logits.shard_rows: expected at least 1, not 0'),
+    (dict(logits=dict(batch_size=-1)), 'logits.batch_size: expected at least 1, not -1'),
+    (dict(logits=dict(dtype='bfloat16')), "logits.dtype: unknown 'bfloat16'; did you mean 'float"),
+    (
+      dict(evaluation=dict(latency_batches=(1, 0))),
+      'evaluation.latency_batches: expected at least 1, not 0',
+    ),
+    (dict(splits=(0, -1)), 'splits: expected 0 or more, not -1'),
+  ],
+)
+def test_an_experiments_numbers_and_names_out_of_range_are_refused(given, message):
+  assert refused(config(experiment=given)).startswith(f'config.{message}')
+
+
+@pytest.mark.parametrize(
+  ('given', 'message'),
+  [
+    (dict(num_test=0), 'num_test: expected at least 1, not 0'),
+    (dict(split_seed=-1), 'split_seed: expected 0 or more, not -1'),
+    (dict(preprocessing=dict(zca_epsilon=0.0)), 'zca_epsilon: expected more than 0, not 0.0'),
+    (dict(sets=dict(a=dict(size=-5))), 'sets.a.size: expected 0 or more, not -5'),
+    (
+      dict(sets=dict(a=dict(munge=dict(swap_probability=2.0)))),
+      'sets.a.munge.swap_probability: expected 0 to 1, not 2.0',
+    ),
+  ],
+)
+def test_the_datas_numbers_out_of_range_are_refused(given, message):
+  assert refused(config(data=given)).endswith(message)
+
+
+def test_every_number_has_a_range():
+  """A key is in the table, or its value is a name, a truth or a dict."""
+  everything = [keys.EXPERIMENT, keys.NETWORK, keys.FIT, keys.PREPROCESSING, keys.DERIVED_SET]
+  everything += [keys.MUNGE, *keys.DATA.values()]
+  leaves = [(name, default) for each in everything for name, _, default in each.leaves()]
+  for name in models.MODELS:
+    leaves += models.arguments(name).items()
+  numbers = {
+    name.rpartition('.')[2]
+    for name, default in leaves
+    if type(default) in (int, float)
+    or (isinstance(default, tuple) and default and type(default[0]) in (int, float))
+  }
+  assert numbers - set(ranges.RANGES) == set()
+  assert {'shard_rows', 'crop_padding', 'decay_at', 'features', 'without_class'} < numbers
+
+
+@pytest.mark.parametrize(
+  ('loss', 'message'),
+  [
+    (
+      dict(name='hard_cross_entropy', label_smoothing=0.3),
+      "label_smoothing: 0.3 does nothing in 'hard_cross_entropy', it is of cross_entropy; "
+      'expected 0.0',
+    ),
+    (dict(name='logit_l2', temperature=4.0), "temperature: 4.0 does nothing in 'logit_l2', it is"),
+    (dict(name='kl', normalize=False), "normalize: False does nothing in 'kl', it is of logit_l2"),
+  ],
+)
+def test_a_setting_that_its_loss_does_not_use_is_refused(loss, message):
+  assert refused(config(loss=loss)).startswith(f'config.networks.net.loss.{message}')
+
+
+@pytest.mark.parametrize(
+  ('changes', 'key'),
+  [
+    (dict(search=dict(loss=dict(temperature=(1.0, 4.0)))), 'loss'),
+    (dict(search=dict(loss=dict(name=('kl', 'logit_l2')))), 'loss'),
+    (dict(search=dict(targets=('a', 'b'))), 'targets'),
+    (dict(search=dict(examples=(('train',), ('more',))), loss=dict(name='logit_l2')), 'examples'),
+  ],
+)
+def test_losses_of_different_scales_are_not_selected_by(changes, key):
+  assert refused(config(select='loss', **changes)) == (
+    f"config.networks.net.search.{key}: select='loss' would compare losses of different scales; "
+    "expected select='error'"
+  )
+  completed(**changes)
+
+
+@pytest.mark.parametrize(
+  ('key', 'values'),
+  [('seeds', (1, 2)), ('select', ('error', 'loss')), ('label', ('a',)), ('ensemble', (('a',),))],
+)
+def test_what_trials_have_in_common_is_not_searched(key, values):
+  assert refused(config(search={key: values})) == (
+    f'config.networks.net.search.{key}: it is not searched over, all trials have one'
+  )
+
+
 @pytest.mark.parametrize('name', ['labels', 'a/0', 'a.b', ''])
 def test_a_networks_name_can_be_a_target_and_a_folder(name):
   """`labels` means the labels, `a/0` a seed of a network, and a dot is a step into the config."""
@@ -351,14 +471,17 @@ def test_an_override_of_another_type_or_key_is_refused():
 @pytest.mark.parametrize(
   ('model', 'rate'),
   [
-    (dict(name='shallow', hidden=2000), 0.01),
-    (dict(name='shallow', hidden=8000, bottleneck=250), 0.0025),
-    (dict(name='shallow_conv', hidden=30_000), optimizer.STABLE_RATE / 30_000),
+    (dict(name='shallow', hidden=2000), 0.005),
+    (dict(name='shallow', hidden=8000, bottleneck=250), 0.00125),
+    (dict(name='shallow_conv', hidden=30_000), optimizer.STABLE_RATE / 60_000),
+    (dict(name='shallow', hidden=10), 0.02),  # as 500 units
+    (dict(name='shallow', hidden=1000, bottleneck=16), 0.005),  # as 2,000
+    (dict(name='shallow', hidden=50, bottleneck=2), 10 / 16_000),
     (dict(name='dnn', hidden=(50, 50)), 0.01),
     (dict(name='cnn'), 0.01),
   ],
 )
-def test_the_default_rate_of_a_shallow_net_falls_as_1_over_its_width(model, rate):
+def test_the_default_rate_of_a_shallow_net_falls_with_width_and_small_ranks(model, rate):
   found = completed(model=model)['networks']['net']['optimizer']['learning_rate']
   assert found == pytest.approx(rate)
   given = completed(model=model, optimizer=dict(learning_rate=0.5))
@@ -371,7 +494,7 @@ def test_the_default_rate_follows_an_override_of_the_width():
   full.networks.net.model.hidden = 8000
   found = defaults.plain(defaults.complete(full))
   rate = found['networks']['net']['optimizer']['learning_rate']
-  assert rate == pytest.approx(optimizer.STABLE_RATE / 8000)
+  assert rate == pytest.approx(optimizer.STABLE_RATE / 16_000)
 
 
 @pytest.mark.parametrize(

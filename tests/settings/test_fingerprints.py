@@ -119,3 +119,28 @@ def test_another_network_that_is_needed_is_told():
   assert any(line.startswith('needs.b') for line in found)
   assert any(line.startswith('needs.cnn') for line in found)
   assert 'entry.targets: "cnn", now "b"' in found
+
+
+def test_labels_that_nobody_learned_from_do_not_matter():
+  """Until 2026-12 a set made of train had none."""
+  data = copy.deepcopy(DATA)
+  data['splits']['some'] = dict(count=9, ids_sha256='some', labels_sha256='hidden')
+  told = copy.deepcopy(data)
+  told['splits']['some']['labels_sha256'] = 'told'
+  some = STUDENT | dict(examples=('some',))
+  both = [fingerprint(data=each, cnn=CNN, a=some) for each in (data, told)]
+  assert fingerprints.differences(*both) == []
+  weighed = some | dict(loss=dict(name='logit_l2', label_weight=0.5))
+  both = [fingerprint(data=each, cnn=CNN, a=weighed) for each in (data, told)]
+  expected = ['data.splits.some.labels_sha256: "hidden", now "told"']
+  assert fingerprints.differences(*both) == expected
+
+
+def test_the_value_that_a_search_replaces_does_not_matter():
+  def searched(**optimizer):
+    search = dict(optimizer=dict(learning_rate=(0.1, 0.2)))
+    return fingerprint('cnn', cnn=CNN | dict(search=search, optimizer=optimizer))
+
+  assert fingerprints.differences(searched(learning_rate=0.3), searched(learning_rate=0.4)) == []
+  found = fingerprints.differences(searched(momentum=0.3), searched(momentum=0.4))
+  assert found == ['entry.optimizer.momentum: 0.3, now 0.4']

@@ -160,6 +160,27 @@ def test_a_warmup_longer_than_the_run_ends_with_the_whole_rate(name, num_steps):
   np.testing.assert_allclose(found, 0.1 * np.arange(1, num_steps + 1) / num_steps, rtol=1e-5)
 
 
+def test_step_falls_once_for_each_fraction_that_falls_on_a_step():
+  found = rates(schedule='step', decay_at=(0.5, 0.5), decay_factor=0.1)
+  np.testing.assert_allclose(found[[49, 50]], [0.1, 0.001], rtol=1e-5)
+  found = rates(3, schedule='step', decay_at=(0.4, 0.5), decay_factor=0.1)  # 1.2 and 1.5 steps
+  np.testing.assert_allclose(found, [0.1, 0.001, 0.001], rtol=1e-5)
+
+
+@pytest.mark.parametrize(('fraction', 'step'), [(0.29, 29), (0.57, 57), (0.755, 75), (1.0, 100)])
+def test_step_falls_where_the_decimals_say(fraction, step):
+  """0.29 * 100 is 28.999999999999996."""
+  found = rates(schedule='step', decay_at=(fraction,), decay_factor=0.1)
+  np.testing.assert_allclose(found, np.where(np.arange(100) < step, 0.1, 0.01), rtol=1e-5)
+
+
+def test_step_falls_within_the_warmup_too():
+  found = rates(schedule='step', decay_at=(0.2, 0.75), decay_factor=0.1, warmup_steps=49)
+  ramp = 0.1 * np.minimum(np.arange(1, 101), 50) / 50
+  factor = np.where(np.arange(100) < 20, 1, np.where(np.arange(100) < 75, 0.1, 0.01))
+  np.testing.assert_allclose(found, ramp * factor, rtol=1e-5)
+
+
 def test_an_unknown_schedule_is_refused_by_name():
   with pytest.raises(ValueError, match="unknown schedule 'linear'; expected one of constant"):
     optimizer.schedule(PLAIN | dict(schedule='linear'), 10)

@@ -55,6 +55,7 @@ NETWORK = {
   'targets': 'net/0',
   'examples': ('train', 'unlabelled'),
   'views': 2,
+  'augment': None,  # of images: tests/pipeline/test_stored_views.py
   'loss.name': 'label_l2',
   'loss.temperature': 2.0,
   'loss.normalize': False,
@@ -220,7 +221,9 @@ def test_every_key_of_files_has_its_class():
       assert key in FILES[key_class], f'{name}.{key} is {key_class}'
 
 
-@pytest.mark.parametrize('key', [key for key in NETWORK if key not in ('ensemble', 'fit')])
+@pytest.mark.parametrize(
+  'key', [key for key in NETWORK if key not in ('ensemble', 'fit', 'augment')]
+)
 def test_a_key_of_a_network(key):
   place = f'networks.{"mimic" if key in AT_MIMIC else "net"}'
   changes = {f'{place}.{name}': value for name, value in WITH.get(key, {key: NETWORK[key]}).items()}

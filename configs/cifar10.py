@@ -48,7 +48,7 @@ def get_config(variant: str = '') -> ml_collections.ConfigDict:
 
 
 CONV = dict(name='shallow_conv', features=96, kernel_size=5, bottleneck=300, hidden=6000)
-DENSE = dict(name='shallow', bottleneck=500, hidden=12_000)
+DENSE = dict(name='shallow', bottleneck=500, hidden=12_000, batch_norm=True)
 
 
 def cnn(*, label: str, dense: tuple[int, ...] = (), dropout: float = 0.0, epochs: int = 20) -> dict:

@@ -64,7 +64,8 @@ def smallest_batch(model: Mapping[str, Any]) -> int:
 
   By its own mean and variance alone every example is the same there.
   """
-  is_normalised = model['name'] == 'shallow_conv' and model['batch_norm'] and model['bottleneck']
+  is_shallow = model['name'].startswith('shallow')
+  is_normalised = is_shallow and model['batch_norm'] and model['bottleneck']
   return 2 if is_normalised else 1
 
 

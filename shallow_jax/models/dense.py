@@ -45,11 +45,14 @@ class Shallow(nn.Module):
 
   Maps [batch, ...] to logits [batch, num_classes]. With `bottleneck` k > 0 the first layer is
   factorised, W ≈ U V with rank k (section 3.2), which takes k (H + D) weights instead of H D.
+  `batch_norm` normalises the bottleneck in training; it is affine in evaluation, and the net the
+  paper's.
   """
 
   num_classes: int
   hidden: int = 2000
   bottleneck: int = 0
+  batch_norm: bool = False
   dropout: float = 0.0
   input_dropout: float = 0.0
   output_init_scale: float = 0.01
@@ -59,7 +62,7 @@ class Shallow(nn.Module):
     """Returns the logits [batch, num_classes]."""
     x = layers.flatten(x)
     x = layers.Dropout(self.input_dropout)(x, train=train)
-    x = layers.WideHidden(self.hidden, self.bottleneck)(x, train=train)
+    x = layers.WideHidden(self.hidden, self.bottleneck, self.batch_norm)(x, train=train)
     x = layers.Dropout(self.dropout)(x, train=train)
     return layers.Output(self.num_classes, self.output_init_scale)(x)
 

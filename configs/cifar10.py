@@ -49,9 +49,7 @@ def get_config(variant: str = '') -> ml_collections.ConfigDict:
   return smoke(config) if 'smoke' in chosen else config
 
 
-def cnn(
-  *, label: str, dense: tuple[int, ...] = (), dropout: float = 0.0, epochs: int = 20
-) -> dict:
+def cnn(*, label: str, dense: tuple[int, ...] = (), dropout: float = 0.0, epochs: int = 20) -> dict:
   """32c-32c-p-96c-96c-p-192c-192c-p, 3x3, with batch normalisation."""
   return dict(
     label=label,

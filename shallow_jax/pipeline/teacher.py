@@ -154,7 +154,7 @@ def _place(
   dataset, options = experiment.dataset, experiment.config['logits']
   described = dataset.fingerprint()
   split = dataset.splits[logit_set.name]
-  return folder, logit_manifest.Spec(
+  asked = logit_manifest.Spec(
     views=logit_set.views,
     num_examples=len(split),
     class_names=tuple(dataset.class_names),
@@ -170,6 +170,11 @@ def _place(
       'logit_batch': options['batch_size'],
     },
   )
+  spec = asked.within(logit_manifest.SHARD_BYTES, multiple_of=options['batch_size'])
+  if spec != asked:  # one that was begun before shards were limited by their bytes goes on as it is
+    there = logit_manifest.spec_there(folder)
+    spec = asked if there is not None and there.shard_rows == asked.shard_rows else spec
+  return folder, spec
 
 
 def _check_recomputed(

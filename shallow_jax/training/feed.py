@@ -73,6 +73,10 @@ class Feed:
     self._rate = np.float32(first.entry['optimizer']['learning_rate'])
     keys = [jax.random.key_data(step_lib.dropout_key(problem)) for problem in problems]
     self._keys = jax.random.wrap_key_data(self._layout.place(self._layout.stack(keys)))
+    self._orders = [
+      dataset_lib.Order(len(problem.examples['id']), problem.entry['batch_size'], problem.seed)
+      for problem in problems
+    ]
     self._compiled = compiled_step(self._layout, *step_lib.program_arguments(first))
     self._is_compiled = False
 
@@ -84,7 +88,10 @@ class Feed:
     Of several trainings the state is that of all, stacked.
     """
     stack, sent = self._layout.stack, self._resident is None
-    inputs = [call_inputs(problem, step, self._positions, sent=sent) for problem in self._problems]
+    inputs = [
+      call_inputs(problem, step, self._positions, order=order, sent=sent)
+      for problem, order in zip(self._problems, self._orders, strict=True)
+    ]
     rates = [self._rate * np.float32(factor) for factor in rate_factors]
     batches = self._layout.divide(stack(inputs))
     arguments = (state, self._constants, self._resident, batches, stack(rates), self._keys)
@@ -95,23 +102,30 @@ class Feed:
 
 
 def call_inputs(
-  problem: problem_lib.Problem, step: int, positions: np.ndarray, *, sent: bool
+  problem: problem_lib.Problem,
+  step: int,
+  positions: np.ndarray,
+  *,
+  order: dataset_lib.Order,
+  sent: bool,
 ) -> dict[str, Any]:
   """What the steps of a call take in, [steps_per_call, positions of the batch, ...].
 
   The `views`, which an example takes in turn by epoch, and the `indices` of the examples, or of
-  data that are `sent` their `arrays`.
+  data that are `sent` their `arrays`, with the `target` of each one's view.
   """
-  entry, count = problem.entry, len(problem.examples['id'])
-  orders = [
-    dataset_lib.order(count, entry['batch_size'], problem.seed, step + i)
-    for i in range(entry['steps_per_call'])
-  ]
+  entry = problem.entry
+  orders = [order(step + i) for i in range(entry['steps_per_call'])]
   indices, epochs = (np.stack(each)[:, positions] for each in zip(*orders, strict=True))
   views = (epochs % entry['views']).astype(np.int32)
   if not sent:
     return {'indices': indices, 'views': views}
-  flat = dataset_lib.take_views(problem.examples, indices.reshape(-1), views.reshape(-1))
+  rows, view_of = indices.reshape(-1), views.reshape(-1)
+  examples = dict(problem.examples)
+  target = examples.pop('target', None)
+  flat = dataset_lib.take_views(examples, rows, view_of)
+  if target is not None:
+    flat['target'] = target[rows, view_of]  # one of many views: on disk no other one is read
   arrays = {name: array.reshape(*indices.shape, *array.shape[1:]) for name, array in flat.items()}
   return {'arrays': arrays, 'views': views}
 

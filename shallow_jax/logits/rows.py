@@ -108,7 +108,12 @@ class TargetsOnDisk:
 
   def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
     """Return all of them in memory; always a copy."""
-    return self[:].astype(dtype or np.float32, copy=False)
+    found, start = np.empty(self.shape, dtype or np.float32), 0
+    for part in self.logits.parts:
+      stop = start + part.shape[1]
+      found[start:stop] = part.swapaxes(0, 1)
+      start = stop
+    return found
 
 
 def targets(stores: Sequence[np.ndarray | LogitsOnDisk]) -> np.ndarray | TargetsOnDisk:
@@ -117,10 +122,10 @@ def targets(stores: Sequence[np.ndarray | LogitsOnDisk]) -> np.ndarray | Targets
   Args:
     stores: logits [views, examples, classes], one set of examples after the other.
   """
-  if all(isinstance(logits, np.ndarray) for logits in stores):
-    return _as_targets(np.concatenate(stores, axis=1))
   parts = [logits.parts if isinstance(logits, LogitsOnDisk) else (logits,) for logits in stores]
-  return TargetsOnDisk(LogitsOnDisk(sum(parts, start=())))
+  found = TargetsOnDisk(LogitsOnDisk(sum(parts, start=())))
+  in_memory = all(isinstance(logits, np.ndarray) for logits in stores)
+  return np.asarray(found) if in_memory else found
 
 
 def _as_targets(logits: np.ndarray) -> np.ndarray:

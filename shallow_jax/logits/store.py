@@ -25,7 +25,7 @@ from shallow_jax.logits import manifest as logit_manifest
 from shallow_jax.logits import rows as rows_lib
 from shallow_jax.runtime import storage
 
-MEMORY_LIMIT_BYTES = 4 << 30  # larger stores stay on disk
+MEMORY_LIMIT_BYTES = 4 << 30  # what is larger, all sets of a training together, stays on disk
 
 _BLOCK_ROWS = 65_536  # rows looked at in one go
 _NUM_NAMED = 8  # shards, rows or classes that a message names at most

@@ -80,11 +80,12 @@ def store(
 
 def targets(
   experiment: experiment_lib.Experiment, source: Source, sets: Sequence[graph.LogitSet]
-) -> tuple[Targets, tuple[np.ndarray, np.ndarray]]:
-  """Stored logits as targets [examples, views, classes], and their mean and std [classes].
+) -> tuple[Targets, list[logit_manifest.Manifest]]:
+  """Stored logits as targets [examples, views, classes], and what the stores say of them.
 
-  Those of a store that does not fit into memory stay on disk, and so do those of which several
-  processes read each what its devices hold.
+  Those that together do not fit into memory stay on disk, and so do those of which several
+  processes read each what its devices hold. `logit_store.statistics` of the manifests gives mean
+  and deviation [classes].
 
   Once a run every store is verified, by several processes together, and must be of these very
   members, examples, views and preprocessing; 64 of its rows are computed again.
@@ -103,17 +104,17 @@ def targets(
         )
       # Each of several processes verifies a part of the store.
       logit_store.verify(folder, expect=spec, share=(processes.index(), processes.count()))
-  limit = 0 if processes.are_several() else logit_store.MEMORY_LIMIT_BYTES
   stores = {
-    each: logit_store.opened(folder, memory_limit_bytes=limit)
-    for each, (folder, _) in places.items()
+    each: logit_store.opened(folder, memory_limit_bytes=0) for each, (folder, _) in places.items()
   }
   for each, (folder, _) in new.items():
     _check_recomputed(experiment, source, each, folder, stores[each].logits)
     experiment.verified.add((folder, source.weights))
   in_order = [stores[each] for each in sets]
-  statistics = logit_store.statistics([each.manifest for each in in_order])
-  return rows_lib.targets([each.logits for each in in_order]), statistics
+  found: Targets = rows_lib.targets([each.logits for each in in_order])
+  if not processes.are_several() and found.nbytes <= logit_store.MEMORY_LIMIT_BYTES:
+    found = np.asarray(found)
+  return found, [each.manifest for each in in_order]
 
 
 def _compute(

@@ -10,12 +10,14 @@ import numpy as np
 
 from shallow_jax import models
 from shallow_jax.data import dataset as dataset_lib
+from shallow_jax.logits import store as logit_store
 from shallow_jax.runtime import parallel
 from shallow_jax.runtime import processes
 from shallow_jax.training import problem as problem_lib
 from shallow_jax.training import step as step_lib
 
-# Data stay on the devices for the whole run up to this size on each; above, each batch is sent.
+# Data stay on the devices for the whole run up to this size on each, or half of what a smaller one
+# has; above, each batch is sent.
 RESIDENT_BYTES = 8 * 2**30
 
 Layout = parallel.Layout | parallel.MemberLayout
@@ -67,16 +69,13 @@ class Feed:
     first, self._problems = problems[0], problems
     self._layout = layout or lay_out(first.entry, first.module, members=len(problems))
     self._positions = self._layout.positions()
-    size = sum(array.nbytes for array in first.examples.values()) / self._layout.parts
-    self._resident = self._layout.spread(first.examples) if size <= RESIDENT_BYTES else None
+    stays = _stays_on_devices(first.examples, self._layout.parts)
+    self._resident = self._layout.spread(first.examples) if stays else None
     self._constants = self._layout.replicate(first.dataset.constants)
     self._rate = np.float32(first.entry['optimizer']['learning_rate'])
     keys = [jax.random.key_data(step_lib.dropout_key(problem)) for problem in problems]
     self._keys = jax.random.wrap_key_data(self._layout.place(self._layout.stack(keys)))
-    self._orders = [
-      dataset_lib.Order(len(problem.examples['id']), problem.entry['batch_size'], problem.seed)
-      for problem in problems
-    ]
+    self._orders = [order_of(problem) for problem in problems]
     self._compiled = compiled_step(self._layout, *step_lib.program_arguments(first))
     self._is_compiled = False
 
@@ -99,6 +98,27 @@ class Feed:
       compile_together(self._compiled, arguments)
       self._is_compiled = True
     return self._compiled(*arguments)
+
+
+def _stays_on_devices(examples: Mapping[str, Any], parts: int) -> bool:
+  """Whether each device takes its part of the examples, of which none is too large for the host.
+
+  A device says what it has in `bytes_limit`; one that does not (a CPU) is taken to have enough.
+  """
+  told = [device.memory_stats() or {} for device in jax.local_devices()]
+  halves = [stats['bytes_limit'] // 2 for stats in told if 'bytes_limit' in stats]
+  size = sum(array.nbytes for array in examples.values()) / parts
+  fits = size <= min([RESIDENT_BYTES, *halves])
+  # A device's part is read whole on the host: targets that were left on disk stay there.
+  target = examples.get('target', np.empty(0))
+  fits = fits and target.nbytes / parts <= logit_store.MEMORY_LIMIT_BYTES
+  return processes.agree(fits)
+
+
+def order_of(problem: problem_lib.Problem) -> dataset_lib.Order:
+  """In which order a training sees its examples."""
+  count, batch_size = len(problem.examples['id']), problem.entry['batch_size']
+  return dataset_lib.Order(count, batch_size, problem.seed)
 
 
 def call_inputs(

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -321,3 +322,21 @@ def test_trials_are_all_combinations():
 
 def logit_store_error():
   return logit_manifest.LogitStoreError
+
+
+@pytest.mark.parametrize(('share', 'refused'), [(0.0015, False), (0.05, True)])
+def test_logits_of_another_kind_of_device_are_taken(monkeypatch, share, refused):
+  """A TPU's products in bfloat16 moved digits' logits by 0.0015 of the largest."""
+  again = np.random.default_rng(0).normal(size=(1, 64, 3)).astype(np.float32)
+  largest = float(np.abs(again).max())
+  arrays = {'id': np.zeros((64, 2), np.uint32)}
+  dataset = SimpleNamespace(with_partners=lambda *_: SimpleNamespace(arrays=arrays))
+  experiment = SimpleNamespace(dataset=dataset, config=dict(logits=dict(batch_size=8)))
+  monkeypatch.setattr(teacher.trained, 'load_members', lambda *_: [])
+  monkeypatch.setattr(teacher.predict, 'logits', lambda *_, **__: again)
+  arguments = experiment, teacher.LABELS, graph.LogitSet('train', 1), pathlib.Path('store')
+  if refused:
+    with pytest.raises(logit_store_error(), match='differ by .* another kind of device'):
+      teacher._check_recomputed(*arguments, again + share * largest)
+  else:
+    teacher._check_recomputed(*arguments, again + share * largest)

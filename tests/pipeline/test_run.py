@@ -336,7 +336,7 @@ def test_logits_of_another_kind_of_device_are_taken(monkeypatch, share, refused)
   monkeypatch.setattr(teacher.predict, 'logits', lambda *_, **__: again)
   arguments = experiment, teacher.LABELS, graph.LogitSet('train', 1), pathlib.Path('store')
   if refused:
-    with pytest.raises(logit_store_error(), match='differ by .* another kind of device'):
+    with pytest.raises(logit_store_error(), match=r'differ by .* another kind of device'):
       teacher._check_recomputed(*arguments, again + share * largest)
   else:
     teacher._check_recomputed(*arguments, again + share * largest)

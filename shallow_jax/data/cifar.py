@@ -257,7 +257,8 @@ def _num_records(archive: _Archive, file: pathlib.Path) -> int:
 
 
 def _records(archive: _Archive, folder: pathlib.Path, split: str) -> np.ndarray:
-  return np.concatenate([_read_file(archive, folder / file) for file in archive.files[split]])
+  files = [_read_file(archive, folder / file) for file in archive.files[split]]
+  return files[0] if len(files) == 1 else np.concatenate(files)  # one is not copied
 
 
 def _read_file(archive: _Archive, file: pathlib.Path) -> np.ndarray:

@@ -156,12 +156,13 @@ def _online_steps(
   weights = [each.initial for each in teachers]
   resident = jax.device_put(dict(problem.examples))
   positions = np.arange(problem.entry['batch_size'])
+  order = feed_lib.order_of(problem)
   state, step = step_lib.fresh_state(problem), 0
 
   def call(count: int) -> None:
     nonlocal state, step
     for _ in range(count):
-      row = feed_lib.call_inputs(problem, step, positions, sent=False)
+      row = feed_lib.call_inputs(problem, step, positions, order=order, sent=False)
       state, _ = compiled(state, weights, resident, row)
       step += 1
     jax.block_until_ready(state)
@@ -212,7 +213,8 @@ def _step_program(problem: problem_lib.Problem) -> Any:
   """The jaxpr of a step."""
   program = step_lib.program(*step_lib.program_arguments(problem))
   positions = np.arange(problem.entry['batch_size'])
-  row = feed_lib.call_inputs(problem, 0, positions, sent=False)
+  order = feed_lib.order_of(problem)
+  row = feed_lib.call_inputs(problem, 0, positions, order=order, sent=False)
   arguments = (step_lib.fresh_state(problem), {}, dict(problem.examples), row)
   traced = jax.make_jaxpr(program)
   return traced(*arguments, jnp.float32(1), step_lib.dropout_key(problem)).jaxpr

@@ -149,16 +149,17 @@ def _splits(config: Mapping[str, Any]) -> tuple[dict[str, dataset.Split], dict[s
   where = f'data.data_dir: {config["data_dir"]}: train'
   dataset.check_classes(labelled['train'].arrays['label'], num_classes, where)
   splits, notes = dataset.carve_validation(
-    labelled['train'], config['num_validation'], seed=config['split_seed']
+    labelled.pop('train'), config['num_validation'], seed=config['split_seed']
   )
   splits['test'] = labelled['test']
   if config['pool']:
     # the pool before any cut: an image that was held out once stays out of every pool
-    title, pool = _read_pool(config)
+    title, *pool = _read_pool(config)
+    notes['pool'] = f'{title}, {len(pool[0]):,} images; {_PAPERS_POOL}'
     splits['unlabelled'], counts = transfer.clean_pool(
-      pool, splits, config['near_duplicate_correlation']
-    )
-    notes |= {'pool': f'{title}, {len(pool):,} images; {_PAPERS_POOL}', **counts}
+      pool.pop(), splits, config['near_duplicate_correlation']
+    )  # nothing here holds the whole pool beside what is left of it
+    notes |= counts
   limits = {
     'train': config['max_train'],
     'test': config['max_test'],
@@ -177,8 +178,8 @@ def _read_pool(config: Mapping[str, Any]) -> tuple[str, dataset.Split]:
   if kind in others:
     key = 'pool_dir' if config['pool_dir'] else 'data_dir'
     # its classes are not those of the labelled set
-    splits = _read(kind, key, config[key])
-    pool = transfer.hide_labels(dataset.concatenate(list(splits.values())))
+    pool = dataset.concatenate(list(_read(kind, key, config[key]).values()))
+    pool = transfer.hide_labels(pool)
     return _ARCHIVES[kind].title, dataset.sort(pool)
   if not pools.is_kind(kind):
     known = ', '.join([*map(repr, others), *pools.KINDS])
@@ -291,7 +292,8 @@ def _num_records(archive: _Archive, file: pathlib.Path) -> int:
 
 
 def _records(archive: _Archive, folder: pathlib.Path, split: str) -> np.ndarray:
-  return np.concatenate([_read_file(archive, folder / file) for file in archive.files[split]])
+  files = [_read_file(archive, folder / file) for file in archive.files[split]]
+  return files[0] if len(files) == 1 else np.concatenate(files)  # one is not copied
 
 
 def _read_file(archive: _Archive, file: pathlib.Path) -> np.ndarray:

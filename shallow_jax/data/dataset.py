@@ -151,7 +151,7 @@ def ids(inputs: np.ndarray) -> np.ndarray:
 
   Membership of a split and augmented views depend on it, not on where in a file an example stands.
   """
-  rows = np.ascontiguousarray(inputs).reshape(len(inputs), -1)
+  rows = (np.ascontiguousarray(row) for row in inputs)  # one by one: no copy of all of them
   digests = b''.join(hashlib.sha256(row.data).digest()[:8] for row in rows)
   return np.frombuffer(digests, '<u4').reshape(-1, 2).astype(np.uint32)
 
@@ -313,32 +313,41 @@ def take_views(
   return batch
 
 
-def order(
-  num_examples: int, batch_size: int, seed: int, step: int
-) -> tuple[np.ndarray, np.ndarray]:
-  """Return a step's examples: positions [step * batch_size, (step + 1) * batch_size) of the stream.
+class Order:
+  """In which order a training sees its examples: a stream cut into batches.
 
   The stream is a seeded permutation of all examples for each epoch, epoch after epoch: every
-  example comes once an epoch, batches have one shape, and there is no state to save or restore.
-
-  Returns:
-    indices int32 [batch_size], epochs int32 [batch_size] (a batch may span the end of one).
-  Raises:
-    DataError: the batch is larger than the data.
+  example comes once an epoch, batches have one shape, and there is no state to save or restore. The
+  permutations of the last two epochs are kept: a batch may span the end of one.
   """
-  if batch_size > num_examples:
-    raise DataError(f'the batch size {batch_size} is larger than the data: {num_examples} examples')
-  epochs, rows = np.divmod(step * batch_size + np.arange(batch_size), num_examples)
-  indices = np.empty(batch_size, np.int32)
-  for epoch in range(epochs[0], epochs[-1] + 1):
-    here = epochs == epoch
-    indices[here] = _permutation(num_examples, seed, epoch)[rows[here]]
-  return indices, epochs.astype(np.int32)
 
+  def __init__(self, num_examples: int, batch_size: int, seed: int) -> None:
+    """Raises DataError where the batch is larger than the data."""
+    if batch_size > num_examples:
+      raise DataError(
+        f'the batch size {batch_size} is larger than the data: {num_examples} examples'
+      )
+    self._num_examples, self._batch_size, self._seed = num_examples, batch_size, seed
+    self._permutations: dict[int, np.ndarray] = {}
 
-# a batch needs two at most; several seeds may be trained in turn
-@functools.lru_cache(maxsize=16)
-def _permutation(num_examples: int, seed: int, epoch: int) -> np.ndarray:
-  rows = np.random.default_rng([seed, epoch]).permutation(num_examples).astype(np.int32)
-  rows.setflags(write=False)
-  return rows
+  def __call__(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return a step's examples: positions [step * batch_size, (step + 1) * batch_size).
+
+    Returns:
+      indices int32 [batch_size], epochs int32 [batch_size].
+    """
+    positions = step * self._batch_size + np.arange(self._batch_size)
+    epochs, rows = np.divmod(positions, self._num_examples)
+    indices = np.empty(self._batch_size, np.int32)
+    for epoch in range(epochs[0], epochs[-1] + 1):
+      here = epochs == epoch
+      indices[here] = self._permutation(epoch)[rows[here]]
+    return indices, epochs.astype(np.int32)
+
+  def _permutation(self, epoch: int) -> np.ndarray:
+    known = self._permutations
+    if epoch not in known:
+      rows = np.random.default_rng([self._seed, epoch]).permutation(self._num_examples)
+      before = {epoch - 1: known[epoch - 1]} if epoch - 1 in known else {}
+      self._permutations = {**before, epoch: rows.astype(np.int32)}
+    return self._permutations[epoch]

@@ -49,7 +49,8 @@ def without_near_duplicates(
 def without_duplicates(pool: dataset.Split) -> tuple[dataset.Split, int]:
   """Keep each of the pool's examples once; also returns how many copies that dropped."""
   _, first = np.unique(dataset.hashes(pool), return_index=True)
-  return pool.select(np.sort(first)), len(pool) - len(first)
+  copies = len(pool) - len(first)
+  return pool.select(np.sort(first)) if copies else pool, copies
 
 
 def clean_pool(
@@ -96,7 +97,8 @@ def _without(
 ) -> tuple[dataset.Split, dict[str, int]]:
   """Drops what was found in any split, bool [examples] for each; also returns how many in each."""
   kept = ~np.any(list(found.values()), axis=0)
-  return pool.select(np.flatnonzero(kept)), {name: int(f.sum()) for name, f in found.items()}
+  rest = pool if kept.all() else pool.select(np.flatnonzero(kept))
+  return rest, {name: int(f.sum()) for name, f in found.items()}
 
 
 def hide_labels(split: dataset.Split) -> dataset.Split:

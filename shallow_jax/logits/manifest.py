@@ -5,6 +5,7 @@ when it was written, a Manifest all of them. store.py writes them, and the logit
 """
 
 from collections.abc import Callable, Mapping, Sequence
+import contextlib
 import dataclasses
 import functools
 import math
@@ -22,6 +23,8 @@ from shallow_jax.runtime import storage
 FORMAT_VERSION = 1
 FILE_NAME = 'manifest.json'
 HEADER_BYTES = 128  # of a shard's file, before its logits
+SHARD_BYTES = 256 << 20  # of a shard's logits at most: one is held in memory until it is written
+BLOCK_ROWS = 4096  # rows in float64 at once
 
 _DTYPES = {'float32': '<f4', 'float16': '<f2'}
 
@@ -77,6 +80,18 @@ class Spec:
     twice = len(set(self.class_names)) < len(self.class_names)
     check(not twice, 'class_names has a name twice')
 
+  def within(self, num_bytes: int, multiple_of: int) -> 'Spec':
+    """Return this plan, or where its largest shard has more bytes than that one of fewer rows.
+
+    These are a multiple of `multiple_of`, the batch that they are computed in; at least one batch.
+    """
+    shard = self.shards()[0]
+    if self.num_bytes(shard) <= num_bytes:
+      return self
+    fitting = num_bytes * (shard.stop - shard.start) // self.num_bytes(shard)
+    rows = max(1, fitting // multiple_of) * multiple_of
+    return dataclasses.replace(self, shard_rows=min(rows, self.shard_rows))
+
   @property
   def num_shards(self) -> int:
     """Files that the rows are in."""
@@ -124,10 +139,15 @@ class Moments:
 
 def moments_of(logits: np.ndarray) -> Moments:
   """Return the moments of [views, rows, classes] over views and rows."""
-  flat = logits.reshape(-1, logits.shape[-1]).astype(np.float64)
-  mean = flat.mean(axis=0)
-  m2 = np.square(flat - mean).sum(axis=0)
-  return Moments(len(flat), tuple(mean.tolist()), tuple(m2.tolist()))
+  flat = logits.reshape(-1, logits.shape[-1])
+  blocks = [flat[start : start + BLOCK_ROWS] for start in range(0, len(flat), BLOCK_ROWS)]
+  return combined([_of_block(block.astype(np.float64)) for block in blocks])
+
+
+def _of_block(logits: np.ndarray) -> Moments:
+  mean = logits.mean(axis=0)
+  m2 = np.square(logits - mean).sum(axis=0)
+  return Moments(len(logits), tuple(mean.tolist()), tuple(m2.tolist()))
 
 
 def combined(parts: Sequence[Moments]) -> Moments:
@@ -246,6 +266,16 @@ class Sidecar:
 
   spec: Spec
   record: Record
+
+
+def spec_there(folder: pathlib.Path) -> Spec | None:
+  """Return what a store, finished or not, was planned as; None where nothing sound tells it."""
+  with contextlib.suppress(storage.StorageError, LogitStoreError):
+    return read(folder).spec
+  for path in sorted(folder.glob('shard-*.json')):
+    with contextlib.suppress(storage.StorageError, LogitStoreError):
+      return storage.typed_json(Sidecar, storage.read_sealed_json(path)).spec
+  return None
 
 
 def read_sidecars(folder: pathlib.Path, spec: Spec) -> dict[str, list[Record]]:

@@ -1,6 +1,6 @@
 """A net's logits over a set: into memory, or once and for all into a logit store."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import dataclasses
 import functools
 import pathlib
@@ -44,26 +44,33 @@ def logits(
   among which a view's partners are looked up; None takes all.
   """
   rows = np.arange(len(arrays['id'])) if rows is None else rows
+  blocks = _blocks(members, dataset, arrays, batch_size=batch_size, view=view, rows=rows)
+  return np.concatenate(list(blocks), axis=1)
+
+
+def _blocks(
+  members: Sequence[Member],
+  dataset: dataset_lib.Dataset,
+  arrays: Mapping[str, Any],
+  *,
+  batch_size: int,
+  view: int,
+  rows: np.ndarray,
+) -> Iterator[np.ndarray]:
+  """`logits` of some rows after the other: [members, some rows, classes]."""
   constants = parallel.on_each_device(dataset.constants)
   variables = [parallel.on_each_device(member.variables) for member in members]
   forwards = [compiled(member.module, dataset.inputs) for member in members]
   together = batch_size * jax.local_device_count()
-
-  def block(indices: np.ndarray) -> np.ndarray:
-    views = np.full(len(indices), view, np.int32)
+  views = np.full(together, view, np.int32)
+  for start in range(0, len(rows), together):
+    indices = rows[np.arange(start, start + together) % len(rows)]
     raw = dataset_lib.take_views(arrays, indices, views)
-    return np.stack(
-      [
-        np.asarray(forward(weights, constants, raw, views if view else None))
-        for forward, weights in zip(forwards, variables, strict=True)
-      ]
-    )
-
-  blocks = [
-    block(rows[np.arange(start, start + together) % len(rows)])
-    for start in range(0, len(rows), together)
-  ]
-  return np.concatenate(blocks, axis=1)[:, : len(rows)]
+    found = [
+      np.asarray(forward(weights, constants, raw, views if view else None))
+      for forward, weights in zip(forwards, variables, strict=True)
+    ]
+    yield np.stack(found)[:, : len(rows) - start]
 
 
 def to_store(
@@ -111,13 +118,16 @@ def _store_shard(
   shard: logit_manifest.Shard,
   batch_size: int,
 ) -> None:
-  rows = np.arange(shard.start, shard.stop)
-  by_view = [
-    logits(members, dataset, split.arrays, batch_size=batch_size, view=view, rows=rows)
-    for view in range(stores[0][1].views)
-  ]
-  by_member = np.stack(by_view, axis=1)
-  for (folder, spec), values in zip(stores, [by_member.mean(axis=0), *by_member], strict=False):
+  arrays, rows = split.arrays, np.arange(shard.start, shard.stop)
+  stored = [np.empty(spec.shape(shard), np.float32) for _, spec in stores]
+  for view in range(stores[0][1].views):
+    start = 0
+    for block in _blocks(members, dataset, arrays, batch_size=batch_size, view=view, rows=rows):
+      stop = start + block.shape[1]
+      for values, logits_of in zip(stored, [block.mean(axis=0), *block], strict=False):
+        values[view, start:stop] = logits_of
+      start = stop
+  for (folder, spec), values in zip(stores, stored, strict=True):
     logit_store.write_shard(folder, spec, shard, values)
 
 

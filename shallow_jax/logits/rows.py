@@ -13,7 +13,8 @@ import numpy as np
 class LogitsOnDisk:
   """Logits [views, examples, classes] left on disk: `logits[views, rows]` reads those rows.
 
-  views is an integer or a slice, rows an integer, a slice or an array of integers.
+  views is an integer or a slice, rows an integer, a slice or an array of integers; or both are
+  arrays of one shape, which gives the logits of these pairs [..., classes].
 
   Attributes:
     parts: [views, some examples, classes], one after the other.
@@ -44,13 +45,18 @@ class LogitsOnDisk:
     index = _row_index(rows, num_examples)
     numbers = np.searchsorted(self._starts, index.ravel(), side='right') - 1
     local = index.ravel() - self._starts[numbers]
-    kept = self.parts[0][views, :0].shape[:-2]
+    pairs = views if isinstance(views, np.ndarray) else None
+    kept = () if pairs is not None else self.parts[0][views, :0].shape[:-2]
     logits = np.empty((*kept, local.size, num_classes), self.dtype)
     by_part = np.argsort(numbers, kind='stable')
     bounds = np.searchsorted(numbers[by_part], np.arange(len(self.parts) + 1))
     for number in np.flatnonzero(np.diff(bounds)):
       here = by_part[bounds[number] : bounds[number + 1]]
-      logits[..., here, :] = self.parts[number][views][..., local[here], :]
+      part = self.parts[number]
+      if pairs is not None:
+        logits[here] = part[pairs.ravel()[here], local[here]]
+      else:
+        logits[..., here, :] = part[views][..., local[here], :]
     return logits.reshape(*kept, *index.shape, num_classes)
 
   def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
@@ -70,6 +76,8 @@ def _row_index(rows: Any, num_rows: int) -> np.ndarray:
 @dataclasses.dataclass(frozen=True)
 class TargetsOnDisk:
   """The same logits as targets [examples, views, classes] float32: `targets[rows]` reads rows.
+
+  `targets[rows, views]` of two arrays reads one view of each row.
 
   What divides examples among devices reads by each process only what its devices hold.
   """
@@ -91,13 +99,21 @@ class TargetsOnDisk:
     """Return the number of examples."""
     return self.shape[0]
 
-  def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
-    """Return the targets [rows, views, classes] of these examples."""
-    return _as_targets(self.logits[:, rows])
+  def __getitem__(self, key: slice | np.ndarray | tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """Return the targets of these examples: [rows, views, classes], or of pairs [rows, classes]."""
+    if isinstance(key, tuple):
+      rows, views = key
+      return self.logits[views, rows].astype(np.float32, copy=False)
+    return _as_targets(self.logits[:, key])
 
   def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
     """Return all of them in memory; always a copy."""
-    return self[:].astype(dtype or np.float32, copy=False)
+    found, start = np.empty(self.shape, dtype or np.float32), 0
+    for part in self.logits.parts:
+      stop = start + part.shape[1]
+      found[start:stop] = part.swapaxes(0, 1)
+      start = stop
+    return found
 
 
 def targets(stores: Sequence[np.ndarray | LogitsOnDisk]) -> np.ndarray | TargetsOnDisk:
@@ -106,10 +122,10 @@ def targets(stores: Sequence[np.ndarray | LogitsOnDisk]) -> np.ndarray | Targets
   Args:
     stores: logits [views, examples, classes], one set of examples after the other.
   """
-  if all(isinstance(logits, np.ndarray) for logits in stores):
-    return _as_targets(np.concatenate(stores, axis=1))
   parts = [logits.parts if isinstance(logits, LogitsOnDisk) else (logits,) for logits in stores]
-  return TargetsOnDisk(LogitsOnDisk(sum(parts, start=())))
+  found = TargetsOnDisk(LogitsOnDisk(sum(parts, start=())))
+  in_memory = all(isinstance(logits, np.ndarray) for logits in stores)
+  return np.asarray(found) if in_memory else found
 
 
 def _as_targets(logits: np.ndarray) -> np.ndarray:

@@ -25,7 +25,7 @@ from shallow_jax.logits import manifest as logit_manifest
 from shallow_jax.logits import rows as rows_lib
 from shallow_jax.runtime import storage
 
-MEMORY_LIMIT_BYTES = 4 << 30  # larger stores stay on disk
+MEMORY_LIMIT_BYTES = 4 << 30  # what is larger, all sets of a training together, stays on disk
 
 _BLOCK_ROWS = 65_536  # rows looked at in one go
 _NUM_NAMED = 8  # shards, rows or classes that a message names at most
@@ -115,16 +115,17 @@ def write_shard(
   """
   path = pathlib.Path(folder) / spec.file_name(shard)
   logit_manifest.check(shard in spec.shards(), f'{path}: {shard} is not a shard of this store')
-  exact, shape = np.asarray(logits).astype(np.float64), spec.shape(shard)
-  logit_manifest.check(exact.shape == shape, f'{path}: logits {exact.shape} instead of {shape}')
-  _check_finite(exact, shard.start, path)
-  stored = _cast(exact, spec, path)
-  data = spec.header(shard) + stored.tobytes()
-  digest, error = hashlib.sha256(data).hexdigest(), float(np.abs(stored - exact).max())
-  moments = logit_manifest.moments_of(stored)
-  record = logit_manifest.Record(path.name, shape[1], digest, error, moments)
+  given, shape = np.asarray(logits), spec.shape(shard)
+  logit_manifest.check(given.shape == shape, f'{path}: logits {given.shape} instead of {shape}')
+  _check_finite(given, shard.start, path)
+  stored = _cast(given, spec, path)
+  header, data = spec.header(shard), stored.reshape(-1).view(np.uint8).data
+  digest = hashlib.sha256(header)
+  digest.update(data)
+  error, moments = _largest_error(stored, given), logit_manifest.moments_of(stored)
+  record = logit_manifest.Record(path.name, shape[1], digest.hexdigest(), error, moments)
   # The order matters: a shard without its sidecar is computed again, the reverse is a false claim.
-  storage.write_bytes(path, data)
+  storage.write_bytes(path, header, data)
   sidecar = dataclasses.asdict(logit_manifest.Sidecar(spec, record))
   storage.write_sealed_json(path.with_suffix('.json'), sidecar)
   return record
@@ -139,14 +140,26 @@ def _check_finite(logits: np.ndarray, start: int, path: pathlib.Path) -> None:
   raise logit_manifest.LogitStoreError(message)
 
 
-def _cast(exact: np.ndarray, spec: logit_manifest.Spec, path: pathlib.Path) -> np.ndarray:
+def _cast(given: np.ndarray, spec: logit_manifest.Spec, path: pathlib.Path) -> np.ndarray:
+  """The logits as in the file: the given array itself where it has its form."""
   with np.errstate(over='ignore', under='ignore'):
-    stored = exact.astype(spec.file_dtype)
-  largest, limit = np.abs(exact).max(), float(np.finfo(stored.dtype).max)
+    stored = np.ascontiguousarray(given, spec.file_dtype)
+  largest, limit = max(-float(given.min()), float(given.max())), float(np.finfo(stored.dtype).max)
   advice = '; use float32' if spec.dtype == 'float16' else ''
   message = f'{path}: a logit of {largest:.6g} is beyond {limit:.6g} of {spec.dtype}{advice}'
   logit_manifest.check(np.isfinite(stored).all(), message)
   return stored
+
+
+def _largest_error(stored: np.ndarray, given: np.ndarray) -> float:
+  if stored.dtype == given.dtype:
+    return 0.0
+  step = logit_manifest.BLOCK_ROWS
+  return max(
+    float(np.abs(stored_view[i : i + step] - view[i : i + step].astype(np.float64)).max())
+    for stored_view, view in zip(stored, given, strict=True)
+    for i in range(0, len(view), step)
+  )
 
 
 def finish(

@@ -185,6 +185,8 @@ def _advance(experiment: experiment_lib.Experiment, order: Sequence[str], stage:
   hindered: dict[str, str] = {}
   for network in order:
     if _is_done(experiment, network):
+      if experiment.config['logits']['keep_members'] and stage in ('all', 'logits'):
+        teacher.store_targets(experiment, network)  # it may have been done without
       continue
     if hindrance := _hindrance(experiment, network, hindered):
       hindered[network] = f'{experiment.folder(network)} needs {hindrance}'

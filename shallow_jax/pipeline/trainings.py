@@ -10,6 +10,7 @@ import numpy as np
 from shallow_jax import models
 from shallow_jax.data import dataset as dataset_lib
 from shallow_jax.data import preprocessing
+from shallow_jax.logits import store as logit_store
 from shallow_jax.pipeline import experiment as experiment_lib
 from shallow_jax.pipeline import graph
 from shallow_jax.pipeline import realigned_labels
@@ -85,7 +86,8 @@ def problems(
   statistics = None
   if on_logits:
     *logit_sets, validation_set = graph.student_sets(entry)
-    target, statistics = teacher.targets(experiment, source, logit_sets)
+    target, manifests = teacher.targets(experiment, source, logit_sets)
+    statistics = logit_store.statistics(manifests)
     examples = dict(examples, target=target)
     target, _ = teacher.targets(experiment, source, [validation_set])
     validation = dict(validation, target=np.asarray(target))

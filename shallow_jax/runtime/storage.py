@@ -41,13 +41,14 @@ class StorageError(errors.ExpectedError, RuntimeError):
   """A file could not be written or read; the message is one line and names it."""
 
 
-def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
-  """Replace the file at `path` by `data` in one step that survives a kill and a power cut.
+def write_bytes(path: str | os.PathLike[str], *parts: bytes | memoryview) -> None:
+  """Replace the file at `path` by `parts` in one step that survives a kill and a power cut.
 
   Raises:
     StorageError: with path and size, after the temporary file was removed; what was there stays.
   """
-  _replace(path, lambda file: file.write(data), len(data))
+  size = sum(memoryview(part).nbytes for part in parts)
+  _replace(path, lambda file: file.writelines(parts), size)
 
 
 def write_array(path: str | os.PathLike[str], array: np.ndarray) -> None:

@@ -10,12 +10,14 @@ import numpy as np
 
 from shallow_jax import models
 from shallow_jax.data import dataset as dataset_lib
+from shallow_jax.logits import store as logit_store
 from shallow_jax.runtime import parallel
 from shallow_jax.runtime import processes
 from shallow_jax.training import problem as problem_lib
 from shallow_jax.training import step as step_lib
 
-# Data stay on the devices for the whole run up to this size on each; above, each batch is sent.
+# Data stay on the devices for the whole run up to this size on each, or half of what a smaller one
+# has; above, each batch is sent.
 RESIDENT_BYTES = 8 * 2**30
 
 Layout = parallel.Layout | parallel.MemberLayout
@@ -67,12 +69,13 @@ class Feed:
     first, self._problems = problems[0], problems
     self._layout = layout or lay_out(first.entry, first.module, members=len(problems))
     self._positions = self._layout.positions()
-    size = sum(array.nbytes for array in first.examples.values()) / self._layout.parts
-    self._resident = self._layout.spread(first.examples) if size <= RESIDENT_BYTES else None
+    stays = _stays_on_devices(first.examples, self._layout.parts)
+    self._resident = self._layout.spread(first.examples) if stays else None
     self._constants = self._layout.replicate(first.dataset.constants)
     self._rate = np.float32(first.entry['optimizer']['learning_rate'])
     keys = [jax.random.key_data(step_lib.dropout_key(problem)) for problem in problems]
     self._keys = jax.random.wrap_key_data(self._layout.place(self._layout.stack(keys)))
+    self._orders = [order_of(problem) for problem in problems]
     self._compiled = compiled_step(self._layout, *step_lib.program_arguments(first))
     self._is_compiled = False
 
@@ -84,7 +87,10 @@ class Feed:
     Of several trainings the state is that of all, stacked.
     """
     stack, sent = self._layout.stack, self._resident is None
-    inputs = [call_inputs(problem, step, self._positions, sent=sent) for problem in self._problems]
+    inputs = [
+      call_inputs(problem, step, self._positions, order=order, sent=sent)
+      for problem, order in zip(self._problems, self._orders, strict=True)
+    ]
     rates = [self._rate * np.float32(factor) for factor in rate_factors]
     batches = self._layout.divide(stack(inputs))
     arguments = (state, self._constants, self._resident, batches, stack(rates), self._keys)
@@ -94,24 +100,52 @@ class Feed:
     return self._compiled(*arguments)
 
 
+def _stays_on_devices(examples: Mapping[str, Any], parts: int) -> bool:
+  """Whether each device takes its part of the examples, of which none is too large for the host.
+
+  A device says what it has in `bytes_limit`; one that does not (a CPU) is taken to have enough.
+  """
+  told = [device.memory_stats() or {} for device in jax.local_devices()]
+  halves = [stats['bytes_limit'] // 2 for stats in told if 'bytes_limit' in stats]
+  size = sum(array.nbytes for array in examples.values()) / parts
+  fits = size <= min([RESIDENT_BYTES, *halves])
+  # A device's part is read whole on the host: targets that were left on disk stay there.
+  target = examples.get('target', np.empty(0))
+  fits = fits and target.nbytes / parts <= logit_store.MEMORY_LIMIT_BYTES
+  return processes.agree(fits)
+
+
+def order_of(problem: problem_lib.Problem) -> dataset_lib.Order:
+  """In which order a training sees its examples."""
+  count, batch_size = len(problem.examples['id']), problem.entry['batch_size']
+  return dataset_lib.Order(count, batch_size, problem.seed)
+
+
 def call_inputs(
-  problem: problem_lib.Problem, step: int, positions: np.ndarray, *, sent: bool
+  problem: problem_lib.Problem,
+  step: int,
+  positions: np.ndarray,
+  *,
+  order: dataset_lib.Order,
+  sent: bool,
 ) -> dict[str, Any]:
   """What the steps of a call take in, [steps_per_call, positions of the batch, ...].
 
   The `views`, which an example takes in turn by epoch, and the `indices` of the examples, or of
-  data that are `sent` their `arrays`.
+  data that are `sent` their `arrays`, with the `target` of each one's view.
   """
-  entry, count = problem.entry, len(problem.examples['id'])
-  orders = [
-    dataset_lib.order(count, entry['batch_size'], problem.seed, step + i)
-    for i in range(entry['steps_per_call'])
-  ]
+  entry = problem.entry
+  orders = [order(step + i) for i in range(entry['steps_per_call'])]
   indices, epochs = (np.stack(each)[:, positions] for each in zip(*orders, strict=True))
   views = (epochs % entry['views']).astype(np.int32)
   if not sent:
     return {'indices': indices, 'views': views}
-  flat = dataset_lib.take_views(problem.examples, indices.reshape(-1), views.reshape(-1))
+  rows, view_of = indices.reshape(-1), views.reshape(-1)
+  examples = dict(problem.examples)
+  target = examples.pop('target', None)
+  flat = dataset_lib.take_views(examples, rows, view_of)
+  if target is not None:
+    flat['target'] = target[rows, view_of]  # one of many views: on disk no other one is read
   arrays = {name: array.reshape(*indices.shape, *array.shape[1:]) for name, array in flat.items()}
   return {'arrays': arrays, 'views': views}
 

@@ -1,6 +1,6 @@
 """What one seed of a network is fitted to: its net, its examples and their targets."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 import dataclasses
 from typing import Any
 
@@ -12,6 +12,8 @@ import numpy as np
 from shallow_jax import models
 from shallow_jax.data import dataset as dataset_lib
 from shallow_jax.training import losses
+
+_BLOCK_ROWS = 2048  # rows of targets looked at in one go
 
 Statistics = tuple[np.ndarray, np.ndarray]
 
@@ -90,13 +92,19 @@ def output_transform(
     assert target_statistics is not None
     mean, std = target_statistics
   else:
-    labels = examples['label']
-    if name != 'label_l2':
-      labels = np.asarray(examples['target'])[:, 0].argmax(axis=-1)
-    one_hot = np.eye(num_classes)[labels]
-    mean, std = one_hot.mean(axis=0), one_hot.std(axis=0)
+    blocks = _hard_labels(examples['target']) if name != 'label_l2' else [examples['label']]
+    counts = sum(np.bincount(block[block >= 0], minlength=num_classes) for block in blocks)
+    mean = counts / max(1, np.sum(counts))
+    std = np.sqrt(mean * (1 - mean))
   std = np.where(std > 0, std, 1.0)  # a class that never occurs
   return {'mean': jnp.asarray(mean, jnp.float32), 'std': jnp.asarray(std, jnp.float32)}
+
+
+def _hard_labels(target: Any) -> Iterator[np.ndarray]:
+  """The class of the largest logit in the first view, some examples after the other."""
+  for start in range(0, len(target), _BLOCK_ROWS):
+    rows = np.arange(start, min(start + _BLOCK_ROWS, len(target)))
+    yield target[rows, np.zeros_like(rows)].argmax(axis=-1)
 
 
 def _check_rows(arrays: Mapping[str, Any], where: str) -> None:

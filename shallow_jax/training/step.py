@@ -92,17 +92,16 @@ def batch_of(
   row: Mapping[str, Any],
   gather: dataset_lib.Gather = dataset_lib.rows,
 ) -> dict[str, Any]:
-  """The raw batch of a step; `target` becomes that of each example's view [batch, classes].
+  """The raw batch of a step; `target` is that of each example's view [batch, classes].
 
   Args:
-    resident: all examples, from which `row` has the `indices` [batch]; None: it has the `arrays`.
-    row: also the `views` [batch].
+    resident: all examples, from which `row` has the `indices` and `views` [batch]; None: it has the
+      `arrays` of the batch.
   """
-  views = row['views']
   if resident is None:
-    batch = dict(row['arrays'])
-  else:
-    batch = dataset_lib.take_views(resident, row['indices'], views, gather)
+    return dict(row['arrays'])
+  views = row['views']
+  batch = dataset_lib.take_views(resident, row['indices'], views, gather)
   if 'target' in batch:
     batch['target'] = jnp.take_along_axis(batch['target'], views[:, None, None], axis=1)[:, 0]
   return batch

@@ -41,7 +41,7 @@ def rows(split):
 
 def test_every_example_comes_once_an_epoch_in_batches_of_one_shape():
   num_examples, batch_size, num_steps = 10, 4, 15
-  batches = [dataset.order(num_examples, batch_size, 0, step) for step in range(num_steps)]
+  batches = [dataset.Order(num_examples, batch_size, 0)(step) for step in range(num_steps)]
   stream = np.concatenate([indices for indices, _ in batches]).reshape(-1, num_examples)
   epochs = np.concatenate([epochs for _, epochs in batches]).reshape(-1, num_examples)
   np.testing.assert_array_equal(np.sort(stream, axis=1), np.tile(np.arange(10), (6, 1)))
@@ -51,15 +51,16 @@ def test_every_example_comes_once_an_epoch_in_batches_of_one_shape():
 
 
 def test_order_depends_on_the_step_not_on_the_steps_before():
-  forward = [dataset.order(97, 32, 3, step)[0] for step in range(50)]
-  dataset._permutation.cache_clear()
+  order = dataset.Order(97, 32, 3)
+  forward = [order(step)[0] for step in range(50)]
   for step in (49, 0, 25):
-    np.testing.assert_array_equal(dataset.order(97, 32, 3, step)[0], forward[step])
-  assert not np.array_equal(dataset.order(97, 32, 4, 0)[0], forward[0])
+    np.testing.assert_array_equal(order(step)[0], forward[step])
+    np.testing.assert_array_equal(dataset.Order(97, 32, 3)(step)[0], forward[step])
+  assert not np.array_equal(dataset.Order(97, 32, 4)(0)[0], forward[0])
 
 
 def test_a_batch_of_all_examples_is_an_epoch():
-  indices, epochs = dataset.order(5, 5, 0, 2)
+  indices, epochs = dataset.Order(5, 5, 0)(2)
   assert sorted(indices) == [0, 1, 2, 3, 4]
   assert set(epochs) == {2}
   assert indices.dtype == epochs.dtype == np.int32
@@ -67,7 +68,7 @@ def test_a_batch_of_all_examples_is_an_epoch():
 
 def test_a_batch_larger_than_the_data_is_refused():
   with pytest.raises(dataset.DataError, match=r'batch size 6 .* 5 examples'):
-    dataset.order(5, 6, 0, 0)
+    dataset.Order(5, 6, 0)
 
 
 def test_take_is_the_same_on_the_host_and_on_the_device(digits):

@@ -51,6 +51,14 @@ def test_rows_of_several_stores_are_those_of_all_in_memory(stored, rows):
   np.testing.assert_array_equal(found[rows], expected[rows].astype(np.float32))
 
 
+def test_one_view_of_each_row_is_read_alone(stored):
+  found, expected = stored
+  rows, views = np.array([17, 0, 11, 10, 10]), np.array([1, 0, 0, 1, 0])
+  assert found[rows, views].dtype == np.float32
+  np.testing.assert_array_equal(found[rows, views], expected[rows, views].astype(np.float32))
+  assert found[rows[:0], views[:0]].shape == (0, CLASSES)
+
+
 def test_they_measure_what_they_take_in_memory(stored):
   found, expected = stored
   assert (len(found), found.shape) == (sum(SIZES), expected.shape)

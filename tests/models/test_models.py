@@ -174,7 +174,12 @@ def test_a_wide_students_first_logits_are_small():
 
 def test_arguments_are_those_a_config_sets():
   assert models.arguments('shallow') == dict(
-    hidden=2000, bottleneck=0, dropout=0.0, input_dropout=0.0, output_init_scale=0.01
+    hidden=2000,
+    bottleneck=0,
+    batch_norm=False,
+    dropout=0.0,
+    input_dropout=0.0,
+    output_init_scale=0.01,
   )
   for name in models.MODELS:
     assert hash(models.build(dict(models.arguments(name), name=name), 10))

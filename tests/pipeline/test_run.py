@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -25,6 +26,7 @@ from shallow_jax.report import predictions
 from shallow_jax.runtime import run_guard
 from shallow_jax.runtime import storage
 from shallow_jax.settings import defaults
+from shallow_jax.training import train
 
 
 def tiny(**networks):
@@ -282,6 +284,19 @@ def test_members_of_an_ensemble_are_kept_if_asked_for(copy):
   np.testing.assert_allclose(mean, np.mean(members, axis=0), rtol=1e-5, atol=1e-5)
 
 
+def test_members_are_kept_of_a_run_that_was_finished_without(copy, monkeypatch):
+  monkeypatch.setattr(train, 'fit', lambda *args, **kwargs: pytest.fail('trained again'))
+  before = logit_store.load(copy / 'teacher' / 'logits' / 'train').logits
+  config = tiny()
+  config.logits.keep_members = True
+  run_lib.run(config, copy)
+  member = logit_store.load(copy / 'cnn' / 'seed-1' / 'logits' / 'train').logits
+  assert member.shape == before.shape
+  np.testing.assert_array_equal(
+    logit_store.load(copy / 'teacher' / 'logits' / 'train').logits, before
+  )
+
+
 def test_a_student_seed_learns_from_the_teachers_seed_of_that_number(tmp_path):
   mimic = dict(targets='cnn', search={}, seeds=2)
   run_lib.run(tiny(mimic=mimic), tmp_path, only=['mimic'])
@@ -374,3 +389,21 @@ def test_trials_are_all_combinations():
 
 def logit_store_error():
   return logit_manifest.LogitStoreError
+
+
+@pytest.mark.parametrize(('share', 'refused'), [(0.0015, False), (0.05, True)])
+def test_logits_of_another_kind_of_device_are_taken(monkeypatch, share, refused):
+  """A TPU's products in bfloat16 moved digits' logits by 0.0015 of the largest."""
+  again = np.random.default_rng(0).normal(size=(1, 64, 3)).astype(np.float32)
+  largest = float(np.abs(again).max())
+  arrays = {'id': np.zeros((64, 2), np.uint32)}
+  dataset = SimpleNamespace(with_partners=lambda *_: SimpleNamespace(arrays=arrays))
+  experiment = SimpleNamespace(dataset=dataset, config=dict(logits=dict(batch_size=8)))
+  monkeypatch.setattr(teacher.trained, 'load_members', lambda *_: [])
+  monkeypatch.setattr(teacher.predict, 'logits', lambda *_, **__: again)
+  arguments = experiment, teacher.LABELS, graph.LogitSet('train', 1), pathlib.Path('store')
+  if refused:
+    with pytest.raises(logit_store_error(), match=r'differ by .* another kind of device'):
+      teacher._check_recomputed(*arguments, again + share * largest)
+  else:
+    teacher._check_recomputed(*arguments, again + share * largest)

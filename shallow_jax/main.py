@@ -84,18 +84,37 @@ def _parse(argv: Sequence[str]) -> list[str]:
 
 def _command(words: list[str]) -> Callable[[], None]:
   """What the words ask for, ready to be called; raises ConfigError for what is wrong with them."""
-  name, *folders = words or ['run']
+  name, *others = words or ['run']
   values.choice(name, COMMANDS, 'command')
+  _refuse_flags_of_others(name)
   if name == 'verify':
-    return functools.partial(_verify, folders)
+    if not others:
+      raise values.ConfigError('verify: expected folders of logits, WORKDIR/NETWORK/logits/SET')
+    return functools.partial(_verify, others)
+  if others:
+    raise values.ConfigError(f'{name}: expected flags alone, not {" ".join(others)}')
   if name == 'report':
-    return functools.partial(_report, _given(_WORKDIR.value, '--workdir=FOLDER'))
+    return functools.partial(_report, _workdir())
   config = _given(_CONFIG.value, '--config=FILE.py')
-  workdir = _given(_WORKDIR.value, '--workdir=FOLDER')
+  workdir = _workdir()
+  if flags.FLAGS['only'].present and not all(_ONLY.value or ['']):
+    raise values.ConfigError(f'--only={",".join(_ONLY.value)}: expected names of networks')
   if not isinstance(config, ml_collections.ConfigDict):  # ml_collections' stand-in: no such file
     path = config_flags.get_config_filename(flags.FLAGS['config'])
     raise values.ConfigError(f'--config={path}: no such file')
   return functools.partial(_run, config, workdir)
+
+
+def _refuse_flags_of_others(command: str) -> None:
+  """Refuses flags that the command would not obey."""
+  obeyed = {'run': None, 'report': {'workdir'}, 'verify': set()}[command]
+  for flag in flags.FLAGS.get_key_flags_for_module(__name__):
+    if flag.present and obeyed is not None and flag.name not in obeyed:
+      raise values.ConfigError(f'{command}: does not take --{flag.name}')
+
+
+def _workdir() -> pathlib.Path:
+  return values.local_path(_given(_WORKDIR.value, '--workdir=FOLDER'), '--workdir')
 
 
 def _given(value: Any, flag: str) -> Any:
@@ -104,7 +123,7 @@ def _given(value: Any, flag: str) -> Any:
   return value
 
 
-def _run(config: ml_collections.ConfigDict, workdir: str) -> None:
+def _run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
   from shallow_jax.runtime import processes
 
   if _DISTRIBUTED.value:
@@ -121,17 +140,17 @@ def _run(config: ml_collections.ConfigDict, workdir: str) -> None:
     _show(results, workdir)
 
 
-def _report(workdir: str) -> None:
+def _report(workdir: pathlib.Path) -> None:
   from shallow_jax.pipeline import run
 
   _show(run.report_again(workdir), workdir)
 
 
-def _show(results: Mapping[str, Any], workdir: str) -> None:
+def _show(results: Mapping[str, Any], workdir: pathlib.Path) -> None:
   from shallow_jax.report import page
   from shallow_jax.report import tables
 
-  folder = pathlib.Path(workdir) / workdir_lib.REPORT
+  folder = workdir / workdir_lib.REPORT
   lines = ('', tables.short_table(results), page.headline(results), f'Report and figures: {folder}')
   print(*lines, sep='\n')
 

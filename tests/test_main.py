@@ -66,15 +66,53 @@ def test_bad_input_is_one_line_and_leaves_nothing(arguments, expected, tmp_path)
   assert not any(path.is_dir() for path in workdir.glob('*'))
 
 
-@pytest.mark.parametrize('command', ['run', 'report'])
+@pytest.mark.parametrize('command', [('run', DIGITS), ('report',)])
 def test_a_workdir_in_a_bucket_is_one_line_and_leaves_nothing(command, tmp_path):
-  done = shallow_jax(command, DIGITS, '--workdir=gs://bucket/run', cwd=tmp_path)
+  done = shallow_jax(*command, '--workdir=gs://bucket/run', cwd=tmp_path)
   assert done.returncode == 1
   assert done.stderr == (
-    "shallow-jax: workdir: expected a folder or file of this machine, not 'gs://bucket/run'; "
+    "shallow-jax: --workdir: expected a folder or file of this machine, not 'gs://bucket/run'; "
     'a bucket must be mounted as a folder first (launch/README.md)\n'
   )
   assert list(tmp_path.iterdir()) == []
+
+
+NOT_OBEYED = {
+  'no folders to verify': (['verify'], 'verify: expected folders of logits, '),
+  'a word too many': (
+    ['run', 'digits', DIGITS, '--workdir=x'],
+    'run: expected flags alone, not dig',
+  ),
+  'words of a report': (['report', 'x', '--workdir=x'], 'report: expected flags alone, not x'),
+  'a flag of another command': (['report', '--workdir=x', '--only=a'], 'does not take --only'),
+  'a workdir beside folders': (['verify', 'x', '--workdir=x'], 'verify: does not take --workdir'),
+  'an empty workdir': ([DIGITS, '--workdir='], '--workdir: expected a folder or file of this mac'),
+  'a blank workdir': (
+    ['report', '--workdir= '],
+    '--workdir: expected a folder or file of this mac',
+  ),
+  'no networks': ([DIGITS, '--workdir=x', '--only='], '--only=: expected names of networks'),
+  'a gap': ([DIGITS, '--workdir=x', '--only=a,,b'], '--only=a,,b: expected names of networks'),
+}
+
+
+@pytest.mark.parametrize(('arguments', 'expected'), NOT_OBEYED.values(), ids=NOT_OBEYED.keys())
+def test_what_would_not_be_obeyed_is_refused(arguments, expected, tmp_path):
+  done = shallow_jax(*arguments, cwd=tmp_path)
+  assert done.returncode == 1
+  (line,) = done.stderr.splitlines()
+  assert line.startswith('shallow-jax: ') and expected in line
+  assert list(tmp_path.iterdir()) == []
+
+
+def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
+  monkeypatch.setenv('HOME', str(tmp_path))
+  (tmp_path / 'own.py').write_text((ROOT / 'configs' / 'digits.py').read_text())
+  done = shallow_jax(
+    'run', '--config=~/own.py:smoke', '--workdir=~/run', '--only=shallow', cwd=tmp_path / '..'
+  )
+  assert done.returncode == 0, done.stderr
+  assert (tmp_path / 'run' / 'shallow' / 'result.json').exists()
 
 
 NOT_RUN = {

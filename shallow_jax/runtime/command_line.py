@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 import logging
+import os
 import pathlib
 import sys
 from typing import Any
@@ -61,10 +62,10 @@ def _with_shipped_config(argument: str) -> str:
   if not argument.startswith('--config='):
     return argument
   path, *variant = argument.removeprefix('--config=').split(':')
+  path = os.path.expanduser(path)  # a shell does it only at the beginning of a word
   shipped = configs_folder() / pathlib.Path(path).name
-  if pathlib.Path(path).exists() or not shipped.exists():
-    return argument
-  return '--config=' + ':'.join([str(shipped), *variant])
+  found = path if pathlib.Path(path).exists() or not shipped.exists() else str(shipped)
+  return '--config=' + ':'.join([found, *variant])
 
 
 def _innermost(error: Exception) -> str:

@@ -103,7 +103,7 @@ def _data(config: Mapping[str, Any]) -> dict[str, Any]:
   defaults = dict(keys.DATA[name], name=name, preprocessing=keys.PREPROCESSING, sets={})
   full = values_lib.merge(defaults, config, 'config.data', free=('sets',))
   for key, value in full.items():
-    if isinstance(value, str):
+    if isinstance(value, str) and value:
       values_lib.local_path(value, f'config.data.{key}')
   full['sets'] = {
     key: _derived_set(entry, f'config.data.sets.{key}')

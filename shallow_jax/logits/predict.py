@@ -81,19 +81,22 @@ def to_store(
   *,
   batch_size: int,
   on_shard: Callable[[logit_manifest.Shard], None] = lambda shard: None,
+  on_block: Callable[[logit_manifest.Shard, int], None] = lambda shard, done: None,
 ) -> None:
   """Stores the mean of the members' logits (section 2.3) for every view of a set.
 
   Only shards that are not there yet are computed; several processes share them. `split` has
   partners where its views are mixed; `stores` are folder and spec of the mean's store, then of each
-  member's where they are kept; `on_shard` is called after each shard and may raise to stop there.
+  member's where they are kept; `on_shard` is called after each shard and may raise to stop there, `on_block` after
+  each block, with how many rows of all views are done: to stop there loses what is done of a shard.
   """
   due = {}
   for folder, spec in stores:
     due.update({shard.index: shard for shard in missing_shards(folder, spec)})
   for shards in processes.shares(list(due.values())):
     if processes.index() in shards:
-      _store_shard(members, dataset, split, stores, shards[processes.index()], batch_size)
+      shard = shards[processes.index()]
+      _store_shard(members, dataset, split, stores, shard, batch_size, on_block)
     on_shard(max(shards.values(), key=lambda shard: shard.stop))
   processes.meet('the shards are written')
   if processes.is_first():
@@ -117,6 +120,7 @@ def _store_shard(
   stores: Sequence[tuple[pathlib.Path, logit_manifest.Spec]],
   shard: logit_manifest.Shard,
   batch_size: int,
+  on_block: Callable[[logit_manifest.Shard, int], None],
 ) -> None:
   arrays, rows = split.arrays, np.arange(shard.start, shard.stop)
   stored = [np.empty(spec.shape(shard), np.float32) for _, spec in stores]
@@ -127,6 +131,7 @@ def _store_shard(
       for values, logits_of in zip(stored, [block.mean(axis=0), *block], strict=False):
         values[view, start:stop] = logits_of
       start = stop
+      on_block(shard, view * len(rows) + stop)
   for (folder, spec), values in zip(stores, stored, strict=True):
     logit_store.write_shard(folder, spec, shard, values)
 

@@ -144,13 +144,21 @@ def _compute(
   dataset = _dataset(experiment, logit_set)
   split = dataset.with_partners(logit_set.name, logit_set.views)
   label = f'logits of {source.network} on {logit_set.name}'
-  told = metric_writer.Progress(len(split), 1, label) if processes.is_first() else None
+  told = (
+    metric_writer.Progress(len(split) * logit_set.views, 1, label) if processes.is_first() else None
+  )
   with told or metric_writer.Silent() as progress:
 
     def on_shard(shard: logit_manifest.Shard) -> None:
-      progress.update(shard.stop, '')
+      progress.update(shard.stop * logit_set.views, '')
       if experiment.stop.requested:
         raise experiment.stop.stopped(f'{label} after row {shard.stop}')
+
+    def on_block(shard: logit_manifest.Shard, done: int) -> None:
+      progress.update(shard.start * logit_set.views + done, '')
+      # several processes, which stop together, have shards of different lengths
+      if not processes.are_several() and experiment.stop.requested:
+        raise experiment.stop.stopped(f'{label} within a shard')
 
     predict.to_store(
       trained.load_members(experiment, source.members),
@@ -159,6 +167,7 @@ def _compute(
       places,
       batch_size=experiment.config['logits']['batch_size'],
       on_shard=on_shard,
+      on_block=on_block,
     )
 
 

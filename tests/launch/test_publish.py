@@ -123,7 +123,9 @@ def test_a_page_asks_for_networks_that_there_are(page):
   names = sorted({(match[2], match[3]) for match in publish.VALUE.finditer(text)})
   assert names and text.count('<!-- ours:') == len(publish.VALUE.findall(text))
   for config, network in names:
-    there_are = networks_of(config) | {*publish.published().get(config, {'networks': ()})['networks']}
+    there_are = networks_of(config) | {
+      *publish.published().get(config, {'networks': ()})['networks']
+    }
     assert network in there_are, f'{config}/{network}'
 
 

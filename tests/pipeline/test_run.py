@@ -376,6 +376,18 @@ def test_a_stop_request_ends_between_two_calls(tmp_path, monkeypatch):
     trainings.train_network(experiment, 'cnn')
 
 
+def test_a_stop_request_ends_within_a_shard_of_logits(copy):
+  store = copy / 'teacher' / 'logits' / 'train'
+  shutil.rmtree(store)
+  shutil.rmtree(copy / 'mimic')
+  request = run_guard.StopRequest()
+  request.request(signal.SIGTERM)
+  experiment = run_lib.prepare(defaults.plain(tiny()), copy, stop=request)
+  with pytest.raises(run_guard.Stopped, match='logits of teacher on train within a shard'):
+    teacher.store_targets(experiment, 'mimic')
+  assert not list(store.glob('shard-*'))
+
+
 def test_the_log_says_how_many_examples_and_classes(tmp_path, caplog):
   caplog.set_level('INFO', 'shallow_jax')
   run_lib.prepare(defaults.plain(tiny()), tmp_path)

@@ -43,7 +43,9 @@ _MOST_UNLABELLED = 0.15
 _ALWAYS_ALLOWED = audio.SAMPLE_RATE // 5  # samples
 _PHONE_TIER = re.compile(r'(.* - )?phones')  # `speaker - phones` where a file has many speakers
 _STRESSED = re.compile(r'([A-Z]{2})[012]')  # ARPAbet's vowels have two letters
-LOST = 'segments_lost_by_rounding'
+# What `read` counts: segments that took time, but less than half a sample; utterances whose last
+# segment was drawn out by more than a frame's shift.
+LOST, EARLY = COUNTED = ('segments_lost_by_rounding', 'labels_that_end_early')
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -102,7 +104,7 @@ def read(
     num_samples: of the utterance's audio.
     recording: the audio file's path, by whose name an .mlf is searched, and by its folders where
       several entries have that name.
-    counts: LOST grows by the segments that took time, but less than half a sample.
+    counts: LOST and EARLY grow by what there is of them in this utterance.
 
   Raises:
     DataError: naming file and line: not of the form that its kind has; without a segment; a segment
@@ -127,6 +129,7 @@ def read(
     raise errors.DataError(f'{path}: {error}') from error
   if counts is not None:
     counts[LOST] += lost
+    counts[EARLY] += num_samples - marks[-1].end > audio.FRAME_SHIFT
   starts = [0, *(mark.start for mark in marks[1:])]
   ends = [*starts[1:], num_samples]
   return [Segment(*row) for row in zip(starts, ends, (mark.phone for mark in marks), strict=True)]

@@ -35,8 +35,8 @@ class Corpus:
   """Utterances sorted by name in SPLITS, 'validation' being the dev set.
 
   The notes are `skipped`, a line on each file that was; `shared_sentences`, how many two splits
-  have in common: {'train/validation': 0, ...}; `segments_lost_by_rounding`,
-  how many of each split; and what the reader adds.
+  have in common: {'train/validation': 0, ...}; of each split what `alignment_files.COUNTED` names;
+  and what the reader adds.
   """
 
   splits: dict[str, tuple[Utterance, ...]]
@@ -106,10 +106,12 @@ def build(
     )
     for name in SPLITS
   }
-  lost = {name: counts[name][alignment_files.LOST] for name in SPLITS}
-  if any(lost.values()):
-    _log.warning('segments of labels lost by rounding to a sample: %s', lost)
-  notes = {**notes, alignment_files.LOST: lost}
+  of_splits = {key: {name: counts[name][key] for name in SPLITS} for key in alignment_files.COUNTED}
+  if any(of_splits[alignment_files.LOST].values()):
+    _log.warning(
+      'segments of labels lost by rounding to a sample: %s', of_splits[alignment_files.LOST]
+    )
+  notes = {**notes, **of_splits}
   return _corpus(checked, phone_map, skipped.files, notes)
 
 
@@ -147,9 +149,11 @@ def _corpus(
 def _is_good(
   utterance: Utterance, phone_map: phones.PhoneMap, skipped: Skipped, counts: Counter[str]
 ) -> bool:
+  its_counts = Counter[str]()
   try:
-    segments(utterance, phone_map, counts)
+    segments(utterance, phone_map, its_counts)
   except errors.DataError as error:
     skipped.refuse(utterance.audio, str(error))
     return False
+  counts.update(its_counts)
   return True

@@ -37,7 +37,7 @@ def entry(path: pathlib.Path, recording: pathlib.PurePath) -> Entry:
   fitting = [
     each
     for each in entries
-    if all(fnmatch.filter(places, folder) for folder in each.folders - shared)
+    if all(folder in places or fnmatch.filter(places, folder) for folder in each.folders - shared)
   ]
   most = max((len(each.folders) for each in fitting), default=0)
   best = [each for each in fitting if len(each.folders) == most]

@@ -113,4 +113,13 @@ def test_segments_that_rounding_takes_are_counted(tmp_path, name, text):
   counts = Counter()
   found = alignment_files.read(labels.written(tmp_path, name, text), 8000, 'one', counts)
   assert [segment.phone for segment in found] == ['a', 'c']
-  assert counts == {alignment_files.LOST: 1}
+  assert counts == {alignment_files.LOST: 1, alignment_files.EARLY: 0}
+
+
+def test_a_last_segment_that_is_drawn_out_is_counted(tmp_path):
+  counts = Counter()
+  for end in (8000, 7840, 7839, 6000):
+    path = labels.written(tmp_path, 'one.phn', f'0 {end} a\n')
+    found = alignment_files.read(path, 8000, 'one', counts)
+    assert found == [alignment_files.Segment(0, 8000, 'a')]
+  assert counts == {alignment_files.LOST: 0, alignment_files.EARLY: 2}

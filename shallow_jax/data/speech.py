@@ -113,10 +113,6 @@ def _check(config: Mapping[str, Any]) -> None:
       f'data.preprocessing.name is {config["preprocessing"]["name"]!r}, expected standardise: '
       'the others are for images'
     )
-  if config['max_utterances'] < 0:
-    raise dataset.DataError(
-      f'data.max_utterances is {config["max_utterances"]}, expected 0 or more'
-    )
   for name, entry in config['sets'].items():
     if entry['without_class'] >= 0 or entry['size'] or entry['munge'] is not None:
       raise dataset.DataError(

@@ -20,6 +20,7 @@ from shallow_jax.data import dataset
 from shallow_jax.data import speech as speech_lib
 from shallow_jax.logits import predict
 from shallow_jax.pipeline import run as run_lib
+from shallow_jax.runtime import errors
 from shallow_jax.settings import defaults
 from shallow_jax.speech.recordings import features
 from shallow_jax.speech.recordings import phones
@@ -281,7 +282,6 @@ def test_a_pools_recordings_that_the_corpus_has_are_dropped(speech, folder, tmp_
     (dict(phone_map=''), "data.phone_map is '', expected a file or one of timit, cmu_arctic"),
     (dict(split_file=''), "data.split_file is '', expected a file of lines"),
     (dict(pool_dir='nowhere'), 'data.pool_dir: nowhere holds no recording, expected .wav'),
-    (dict(max_utterances=-1), 'data.max_utterances is -1, expected 0 or more'),
     (dict(preprocessing=dict(name='gcn_zca')), "data.preprocessing.name is 'gcn_zca', expected s"),
     (dict(sets=dict(few=dict(of=('train',), size=3))), 'data.sets.few: size, without_class and'),
     (dict(sets=dict(few=dict(of=('train',), without_class=0))), 'data.sets.few: size, without_cl'),
@@ -291,6 +291,11 @@ def test_a_pools_recordings_that_the_corpus_has_are_dropped(speech, folder, tmp_
 )
 def test_what_frames_cannot_do_is_refused(folder, changes, line):
   assert line in refused(speech_folder.config(folder, **changes))
+
+
+def test_fewer_than_no_utterances_are_refused(folder):
+  with pytest.raises(errors.ExpectedError, match='max_utterances: expected 0 or more, not -1'):
+    speech_folder.config(folder, max_utterances=-1)
 
 
 def test_timit_that_is_not_there_is_explained(tmp_path):
@@ -320,8 +325,8 @@ def test_a_recording_that_turns_out_bad_when_it_is_read_is_skipped_and_counted(t
   nan, cut = (tmp_path / 'recordings' / name for name in ('anna/anna1.wav', 'bert/bert0.wav'))
   write_nan(nan)
   write_cut_short(cut)
-  for place in (nan, cut):
-    place.with_suffix('.phn').write_text('0 800 h#\n')
+  for place, end in ((nan, 800), (cut, 8000)):
+    place.with_suffix('.phn').write_text(f'0 {end} h#\n')
   strict, lenient = (speech_folder.config(tmp_path, skip_bad=skip) for skip in (False, True))
   for _ in ('the first time', 'from the cache'):
     assert refused(strict) == f'{nan}: holds samples that are not finite numbers'

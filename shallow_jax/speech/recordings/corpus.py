@@ -1,8 +1,10 @@
 """What every corpus is: utterances with their phones, in splits, each looked at once on loading."""
 
+from collections import Counter
 from collections.abc import Container, Iterable, Mapping
 import dataclasses
 import itertools
+import logging
 import pathlib
 from typing import Any
 
@@ -13,6 +15,8 @@ from shallow_jax.speech.recordings import features
 from shallow_jax.speech.recordings import phones
 
 SPLITS = ('train', 'validation', 'test')
+
+_log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +35,8 @@ class Corpus:
   """Utterances sorted by name in SPLITS, 'validation' being the dev set.
 
   The notes are `skipped`, a line on each file that was; `shared_sentences`, how many two splits
-  have in common: {'train/validation': 0, ...}; and what the reader adds.
+  have in common: {'train/validation': 0, ...}; of each split what `alignment_files.COUNTED` names;
+  and what the reader adds.
   """
 
   splits: dict[str, tuple[Utterance, ...]]
@@ -53,8 +58,12 @@ class Skipped:
     self.files[str(path)] = line
 
 
-def segments(utterance: Utterance, phone_map: phones.PhoneMap) -> list[alignment_files.Segment]:
+def segments(
+  utterance: Utterance, phone_map: phones.PhoneMap, counts: Counter[str] | None = None
+) -> list[alignment_files.Segment]:
   """Return an utterance's phones, one right after another over all of its samples.
+
+  `counts` is as in `alignment_files.read`.
 
   Raises:
     DataError: the audio or the alignment is wrong, or has a phone that the map lacks; there are
@@ -67,7 +76,7 @@ def segments(utterance: Utterance, phone_map: phones.PhoneMap) -> list[alignment
       f'{utterance.audio}: {num_samples} samples, {num_frames} frames; expected '
       f'{phones.STATES_PER_LABEL} frames or more, one for each state of a phone'
     )
-  found = alignment_files.read(utterance.alignment, num_samples, utterance.audio.stem)
+  found = alignment_files.read(utterance.alignment, num_samples, utterance.audio, counts)
   for segment in found:
     if segment.phone not in phone_map.index:
       raise errors.DataError(
@@ -88,14 +97,21 @@ def build(
   Raises:
     DataError: the first bad file, unless `skipped` notes those; a split that is empty.
   """
+  counts = {name: Counter[str]() for name in SPLITS}
   checked = {
     name: tuple(
       utterance
       for utterance in sorted(splits[name], key=lambda utterance: utterance.name)
-      if _is_good(utterance, phone_map, skipped)
+      if _is_good(utterance, phone_map, skipped, counts[name])
     )
     for name in SPLITS
   }
+  of_splits = {key: {name: counts[name][key] for name in SPLITS} for key in alignment_files.COUNTED}
+  if any(of_splits[alignment_files.LOST].values()):
+    _log.warning(
+      'segments of labels lost by rounding to a sample: %s', of_splits[alignment_files.LOST]
+    )
+  notes = {**notes, **of_splits}
   return _corpus(checked, phone_map, skipped.files, notes)
 
 
@@ -130,10 +146,14 @@ def _corpus(
   return Corpus(splits, phone_map, {**notes, 'skipped': dict(skipped), 'shared_sentences': shared})
 
 
-def _is_good(utterance: Utterance, phone_map: phones.PhoneMap, skipped: Skipped) -> bool:
+def _is_good(
+  utterance: Utterance, phone_map: phones.PhoneMap, skipped: Skipped, counts: Counter[str]
+) -> bool:
+  its_counts = Counter[str]()
   try:
-    segments(utterance, phone_map)
+    segments(utterance, phone_map, its_counts)
   except errors.DataError as error:
     skipped.refuse(utterance.audio, str(error))
     return False
+  counts.update(its_counts)
   return True

@@ -1,12 +1,15 @@
 """Any folder of recordings with time-aligned phones, by a split file: CMU ARCTIC, LibriSpeech."""
 
 from collections.abc import Container, Iterable, Mapping
+import contextlib
 import os
 import pathlib
 
 from shallow_jax.runtime import errors
 from shallow_jax.speech.recordings import alignment_files
 from shallow_jax.speech.recordings import corpus as corpus_lib
+from shallow_jax.speech.recordings import label_text
+from shallow_jax.speech.recordings import mlf
 from shallow_jax.speech.recordings import phones
 from shallow_jax.speech.recordings import splits as split_files
 
@@ -55,11 +58,16 @@ def folder(
   recordings = _recordings(root, paths, of_folder)
   split_of = split_files.splits(found, recordings, of_folder)
   place = pathlib.Path(alignment_dir).expanduser() if alignment_dir else root
+  if place.is_file() and place.suffix.lower() != '.mlf':
+    raise errors.DataError(f'{place}: one file for all recordings, expected an .mlf or a folder')
   alignments = _alignments(place)
   skipped = corpus_lib.Skipped(skip_bad=skip_bad)
   splits: dict[str, list[corpus_lib.Utterance]] = {name: [] for name in corpus_lib.SPLITS}
-  for row in recordings:
-    if row.name not in split_of:
+  used = [row for row in recordings if row.name in split_of]
+  ambiguous = _entries_of_several(place, used) if place.is_file() else {}
+  for row in used:
+    if row.name in ambiguous:
+      skipped.refuse(row.audio, ambiguous[row.name])
       continue
     alignment = place if place.is_file() else _alignment(root, row.audio, alignments)
     if alignment:
@@ -74,7 +82,7 @@ def folder(
   notes = {
     'source': f'recordings in {data_dir}',
     'split_file': found.name,
-    'left_out': len(recordings) - len(split_of),
+    'left_out': len(recordings) - len(used),
   }
   return corpus_lib.build(splits, phone_map, skipped, notes)
 
@@ -92,7 +100,10 @@ def _folders(root: pathlib.Path, paths: Iterable[pathlib.Path]) -> set[str]:
   """All folders of recordings from the root on: `dev-clean`, `dev-clean/84`; in lower case."""
   lowest = {path.relative_to(root).parent for path in paths}
   return {
-    folder.as_posix().lower() for each in lowest for folder in (each, *each.parents) if folder.parts
+    label_text.folded(folder.as_posix())
+    for each in lowest
+    for folder in (each, *each.parents)
+    if folder.parts
   }
 
 
@@ -101,11 +112,11 @@ def _recordings(
 ) -> list[split_files.Recording]:
   by_name: dict[str, split_files.Recording] = {}
   for path in paths:
-    places = [part.lower() for part in path.relative_to(root).parts[:-1]]
+    places = [label_text.folded(part) for part in path.relative_to(root).parts[:-1]]
     depths = (i for i in range(1, len(places)) if '/'.join(places[:i]) in of_folder)
     depth = next(depths, 0)
-    speaker = places[depth] if places else root.resolve().name.lower()
-    sentence = path.stem.lower()
+    speaker = places[depth] if places else label_text.folded(root.resolve().name)
+    sentence = label_text.folded(path.stem)
     row = split_files.Recording(
       f'{speaker}_{sentence}', '/'.join(places[:depth]), speaker, sentence, path
     )
@@ -123,6 +134,23 @@ def _alignments(place: pathlib.Path) -> dict[str, pathlib.Path]:
   return {_key(path.relative_to(place)): path for path in found}
 
 
+def _entries_of_several(
+  place: pathlib.Path, rows: Iterable[split_files.Recording]
+) -> dict[str, str]:
+  """The utterances that share an .mlf's entry with another, and a line on each."""
+  found: dict[tuple[str, str], list[split_files.Recording]] = {}
+  for row in rows:
+    with contextlib.suppress(label_text.FormatError):  # raised again when the labels are read
+      found.setdefault((row.sentence, mlf.entry(place, row.audio).where), []).append(row)
+  return {
+    row.name: f'{place}: {where}: the only entry for {rows[0].audio} and {rows[1].audio}, expected '
+    'one for each, in its folder'
+    for (_, where), rows in found.items()
+    if len(rows) > 1
+    for row in rows
+  }
+
+
 def _alignment(
   root: pathlib.Path, recording: pathlib.Path, alignments: Mapping[str, pathlib.Path]
 ) -> pathlib.Path | None:
@@ -132,4 +160,4 @@ def _alignment(
 
 
 def _key(relative: pathlib.Path) -> str:
-  return relative.with_suffix('').as_posix().lower()
+  return label_text.folded(relative.with_suffix('').as_posix())

@@ -2,6 +2,7 @@
 
 A map's file has a line `label class` for each label, in the order of the network's outputs, or
 `label -` where the label is deleted before scoring. Lines that begin with `# ` are comments.
+Labels are kept in Unicode's normal form C, as those of alignments are.
 The 39 classes: Lee and Hon (1989), "Speaker-independent phone recognition using hidden Markov
 models", where `sil` takes in closures, pauses and epenthetic silence.
 """
@@ -13,6 +14,7 @@ import os
 import pathlib
 
 from shallow_jax.runtime import errors
+from shallow_jax.speech.recordings import label_text
 
 CLASSES = tuple(
   """
@@ -75,7 +77,7 @@ def _parse(where: str, text: str) -> PhoneMap:
         f"{where}, line {number}: {line.strip()!r}, expected 'label class', "
         f"or 'label {DELETED}' for a label that is deleted before scoring"
       )
-    label, phone_class = fields
+    label, phone_class = label_text.composed(fields[0]), fields[1]
     if label in scored:
       raise errors.DataError(f'{where}, line {number}: label {label!r} is there twice')
     if phone_class not in (*CLASSES, DELETED):

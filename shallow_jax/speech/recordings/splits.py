@@ -24,6 +24,7 @@ import pathlib
 
 from shallow_jax.runtime import errors
 from shallow_jax.speech.recordings import corpus as corpus_lib
+from shallow_jax.speech.recordings import label_text
 
 BUILT_IN = ('cmu_arctic', 'librispeech')
 
@@ -197,4 +198,4 @@ def _lines(where: str, text: str) -> Iterable[_Line]:
         f"{where}, line {number}: {row.strip()!r}, expected 'name split', the split one of "
         f'{", ".join(corpus_lib.SPLITS)}, {_NO_SPLIT}'
       )
-    yield _Line(f'{where}, line {number}', fields[0].lower(), fields[1])
+    yield _Line(f'{where}, line {number}', label_text.folded(fields[0]), fields[1])

@@ -1,154 +1,32 @@
 """Phones with their times: each kind of file gives the same segments; what is wrong is named."""
 
-import re
-
+from made_up import labels
 from praatio import textgrid
 import pytest
 
 from shallow_jax.runtime import errors
-from shallow_jax.speech.recordings import alignment_files
-
-# what all the files say: 0.1 s of silence, 0.2 s, 0.1 s, and silence to the end of 0.5 s
-EXPECTED = [(0, 1600, 'sil'), (1600, 4800, 'AH'), (4800, 6400, 't'), (6400, 8000, 'sil')]
-PHN = '0 1600 sil\n1600 4800 AH\n4800 6400 t\n6400 7990 sil\n'
-XWAVES = """\
-separator ;
-nfields 1
-#
- 0.1000 125 sil
- 0.3000 125 AH ; score -30.5 ;
- 0.3000 125 sp
- 0.4000 125 t
- 0.5000 125 sil
-"""
-HTK = """\
-0 1000000 sil -300.5
-1000000 3000000 AH -20.1 word
-3000000 4000000 t
-4000000 5000000 sil
-"""
-MLF = f"""\
-#!MLF!#
-"*/other.lab"
-0 5000000 b
-.
-"*/one.lab"
-{HTK}.
-"""
-LONG = """\
-File type = "ooTextFile"
-Object class = "TextGrid"
-
-xmin = 0
-xmax = 0.5
-tiers? <exists>
-size = 3
-item []:
-    item [1]:
-        class = "IntervalTier"
-        name = "words"
-        xmin = 0
-        xmax = 0.5
-        intervals: size = 1
-        intervals [1]:
-            xmin = 0
-            xmax = 0.5
-            text = "he said ""3 phones""
-on 2 lines"
-    item [2]:
-        class = "TextTier"
-        name = "bell"
-        xmin = 0
-        xmax = 0.5
-        points: size = 1
-        points [1]:
-            number = 0.2
-            mark = "ding"
-    item [3]:
-        class = "IntervalTier"
-        name = "phones"
-        xmin = 0
-        xmax = 0.5
-        intervals: size = 4
-        intervals [1]:
-            xmin = 0
-            xmax = 0.1
-            text = ""
-        intervals [2]:
-            xmin = 0.1
-            xmax = 0.3
-            text = "AH0"
-        intervals [3]:
-            xmin = 0.3
-            xmax = 0.4
-            text = "t"
-        intervals [4]:
-            xmin = 0.4
-            xmax = 0.5
-            text = "sil"
-"""
-SHORT = """\
-File type = "ooTextFile"
-"TextGrid"
-
-0
-0.5
-<exists>
-1
-"IntervalTier"
-"someone - phones"
-0
-0.5
-{count}
-{rows}"""
-
-
-def short(*rows, count=None):
-  text = ''.join(f'{start}\n{end}\n"{mark}"\n' for start, end, mark in rows)
-  return SHORT.format(count=len(rows) if count is None else count, rows=text)
-
-
-ROWS = ((0, 0.1, ''), (0.1, 0.3, 'AH0'), (0.3, 0.4, 't'), (0.4, 0.5, ''))
-
-
-def segments(path, num_samples=8000):
-  found = alignment_files.read(path, num_samples, 'one')
-  return [(segment.start, segment.end, segment.phone) for segment in found]
-
-
-def written(tmp_path, name, text, encoding='utf-8'):
-  path = tmp_path / name
-  path.write_text(text, encoding)
-  return path
-
-
-def refuse(tmp_path, name, text, message, num_samples=8000):
-  path = written(tmp_path, name, text)
-  with pytest.raises(errors.DataError, match=f'^{re.escape(f"{path}: {message}")}') as caught:
-    segments(path, num_samples)
-  assert '\n' not in str(caught.value)
 
 
 @pytest.mark.parametrize(
   ('name', 'text'),
   [
-    ('one.phn', PHN),
-    ('ONE.PHN', PHN.replace('\n', '\r\n')),
-    ('one.lab', XWAVES),
-    ('one.lab', HTK),
-    ('all.mlf', MLF),
-    ('one.TextGrid', LONG),
-    ('one.textgrid', short(*ROWS)),
+    ('one.phn', labels.PHN),
+    ('ONE.PHN', labels.PHN.replace('\n', '\r\n')),
+    ('one.lab', labels.XWAVES),
+    ('one.lab', labels.HTK),
+    ('all.mlf', labels.MLF),
+    ('one.TextGrid', labels.LONG),
+    ('one.textgrid', labels.short(*labels.ROWS)),
   ],
 )
 def test_every_kind_of_file_says_the_same(tmp_path, name, text):
-  assert segments(written(tmp_path, name, text)) == EXPECTED
+  assert labels.segments(labels.written(tmp_path, name, text)) == labels.EXPECTED
 
 
 def test_praats_utf_16_is_read(tmp_path):
-  text = LONG.replace('"t"', '"ɾ"')
-  path = written(tmp_path, 'one.TextGrid', text, 'utf-16')
-  assert segments(path)[2] == (4800, 6400, 'ɾ')
+  text = labels.LONG.replace('"t"', '"ɾ"')
+  path = labels.written(tmp_path, 'one.TextGrid', text, 'utf-16')
+  assert labels.segments(path)[2] == (4800, 6400, 'ɾ')
 
 
 @pytest.mark.parametrize('form', ['long_textgrid', 'short_textgrid'])
@@ -158,27 +36,30 @@ def test_a_textgrid_of_praatio_is_read(tmp_path, form):
   grid = textgrid.Textgrid()
   grid.addTier(tier)
   grid.save(str(tmp_path / 'one.TextGrid'), form, includeBlankSpaces=True)
-  assert segments(tmp_path / 'one.TextGrid', 2400) == [
+  assert labels.segments(tmp_path / 'one.TextGrid', 2400) == [
     (400 * i, 400 * (i + 1), mark) for i, mark in enumerate(['sil', 'K', 'AE', 'T', 'sil', 'IY'])
   ]
 
 
 def test_the_first_start_is_0_and_the_last_end_the_audios(tmp_path):
-  path = written(tmp_path, 'one.phn', '30 1600 h#\n1600 8160 aa\n')
-  assert segments(path) == [(0, 1600, 'h#'), (1600, 8000, 'aa')]
-  path = written(tmp_path, 'one.phn', '0 1600 h#\n1600 5198 aa\n')
-  assert segments(path) == [(0, 1600, 'h#'), (1600, 8000, 'aa')]
+  path = labels.written(tmp_path, 'one.phn', '30 1600 h#\n1600 8160 aa\n')
+  assert labels.segments(path) == [(0, 1600, 'h#'), (1600, 8000, 'aa')]
+  path = labels.written(tmp_path, 'one.phn', '0 1600 h#\n1600 5198 aa\n')
+  assert labels.segments(path) == [(0, 1600, 'h#'), (1600, 8000, 'aa')]
 
 
 def test_stress_alone_is_stripped(tmp_path):
   rows = [(i / 10, (i + 1) / 10, mark) for i, mark in enumerate(['ER1', 'a1', 'E2', 'AH3', 'T'])]
-  marks = [mark for *_, mark in segments(written(tmp_path, 'one.TextGrid', short(*rows)))]
+  marks = [
+    mark
+    for *_, mark in labels.segments(labels.written(tmp_path, 'one.TextGrid', labels.short(*rows)))
+  ]
   assert marks == ['ER', 'a1', 'E2', 'AH3', 'T']
 
 
 def test_what_a_textgrid_leaves_out_is_silence(tmp_path):
   rows = [(0.05, 0.1, 'AA'), (0.2, 0.25, ''), (0.25, 0.3, 'sil'), (0.309, 0.4, 'B')]
-  assert segments(written(tmp_path, 'one.TextGrid', short(*rows))) == [
+  assert labels.segments(labels.written(tmp_path, 'one.TextGrid', labels.short(*rows))) == [
     (0, 800, 'sil'),
     (800, 1600, 'AA'),
     (1600, 4800, 'sil'),  # a gap, an empty interval, sil and 9 ms
@@ -189,21 +70,21 @@ def test_what_a_textgrid_leaves_out_is_silence(tmp_path):
 
 def test_a_gap_under_a_frame_is_no_silence(tmp_path):
   rows = [(0.009, 0.1, 'AA'), (0.109, 0.4, 'B'), (0.4, 0.491, 'D')]
-  path = written(tmp_path, 'one.TextGrid', short(*rows))
-  assert segments(path) == [(0, 1600, 'AA'), (1600, 6400, 'B'), (6400, 8000, 'D')]
+  path = labels.written(tmp_path, 'one.TextGrid', labels.short(*rows))
+  assert labels.segments(path) == [(0, 1600, 'AA'), (1600, 6400, 'B'), (6400, 8000, 'D')]
 
 
 def test_the_last_digits_rounding_is_no_overlap(tmp_path):
   rows = [(0, 0.10004, 'AA'), (0.1, 0.5, 'B')]
-  path = written(tmp_path, 'one.TextGrid', short(*rows))
-  assert segments(path) == [(0, 1601, 'AA'), (1601, 8000, 'B')]
+  path = labels.written(tmp_path, 'one.TextGrid', labels.short(*rows))
+  assert labels.segments(path) == [(0, 1601, 'AA'), (1601, 8000, 'B')]
 
 
 def test_an_mlf_is_read_again_when_it_has_changed(tmp_path):
-  path = written(tmp_path, 'all.mlf', '#!MLF!#\n"one.lab"\n0 5000000 a\n.\n')
-  assert segments(path) == [(0, 8000, 'a')]
+  path = labels.written(tmp_path, 'all.mlf', '#!MLF!#\n"one.lab"\n0 5000000 a\n.\n')
+  assert labels.segments(path) == [(0, 8000, 'a')]
   path.write_text('#!MLF!#\n"one.lab"\n0 2000000 a\n2000000 5000000 b\n.\n')
-  assert len(segments(path)) == 2
+  assert len(labels.segments(path)) == 2
 
 
 @pytest.mark.parametrize(
@@ -224,7 +105,7 @@ def test_an_mlf_is_read_again_when_it_has_changed(tmp_path):
   ],
 )
 def test_a_phn_that_is_wrong_is_named(tmp_path, text, message):
-  refuse(tmp_path, 'one.phn', text, message)
+  labels.refuse(tmp_path, 'one.phn', text, message)
 
 
 @pytest.mark.parametrize(
@@ -240,35 +121,59 @@ def test_a_phn_that_is_wrong_is_named(tmp_path, text, message):
     ('all.mlf', '"*/one.lab"\n0 5000000 b\n.\n', "line 1: expected '#!MLF!#'"),
     ('all.mlf', '', "line 1: expected '#!MLF!#'"),
     ('all.mlf', '#!MLF!#\n0 5000000 b\n', "line 2: '0 5000000 b', expected a quoted name"),
-    ('all.mlf', '#!MLF!#\n"one.lab"\n0 5000000 b\n', 'line 2: the entry "one.lab" is cut short'),
+    (
+      'all.mlf',
+      '#!MLF!#\n"one.lab"\n0 5000000 b\n',
+      'line 2: the entry "one.lab" is cut short',
+    ),
     ('all.mlf', '#!MLF!#\n"two.lab"\n.\n', "0 entries for 'one', expected one"),
-    ('all.mlf', '#!MLF!#\n"a/one.lab"\n.\n"b/one.rec"\n.\n', "2 entries for 'one', expected one"),
+    (
+      'all.mlf',
+      '#!MLF!#\n"a/one.lab"\n.\n"b/one.rec"\n.\n',
+      "2 entries for 'one', expected one",
+    ),
     ('one.TextGrid', 'hello', 'cut short, or not a TextGrid'),
     ('one.TextGrid', '"ooTextFile" "Pitch"', 'not a TextGrid'),
-    ('one.TextGrid', LONG[: LONG.index('intervals [4]')], 'cut short'),
-    ('one.TextGrid', LONG.replace('"phones"', '"p"'), "0 tiers named 'phones', expected one; its"),
-    ('one.TextGrid', LONG.replace('words', 'phones'), "2 tiers named 'phones', expected one"),
-    ('one.TextGrid', LONG.replace('= 0.3', '= "x"'), 'a string where a number was expected'),
-    ('one.TextGrid', LONG.replace('= 0.3', '= 3x'), "interval 2: '3x', expected a time"),
-    ('one.TextGrid', short(*ROWS, count=5), 'cut short'),
-    ('one.TextGrid', short(*ROWS, count='4.5'), "'4.5' tiers or rows: not a TextGrid"),
+    ('one.TextGrid', labels.LONG[: labels.LONG.index('intervals [4]')], 'cut short'),
     (
       'one.TextGrid',
-      short((0, 0.3, 'a'), (0.2, 0.5, 'b')),
+      labels.LONG.replace('"phones"', '"p"'),
+      "0 tiers named 'phones', expected one; its",
+    ),
+    (
+      'one.TextGrid',
+      labels.LONG.replace('words', 'phones'),
+      "2 tiers named 'phones', expected one",
+    ),
+    ('one.TextGrid', labels.LONG.replace('= 0.3', '= "x"'), 'a string where a number was expected'),
+    ('one.TextGrid', labels.LONG.replace('= 0.3', '= 3x'), "interval 2: '3x', expected a time"),
+    ('one.TextGrid', labels.short(*labels.ROWS, count=5), 'cut short'),
+    (
+      'one.TextGrid',
+      labels.short(*labels.ROWS, count='4.5'),
+      "'4.5' tiers or rows: not a TextGrid",
+    ),
+    (
+      'one.TextGrid',
+      labels.short((0, 0.3, 'a'), (0.2, 0.5, 'b')),
       "interval 2: 'b' starts at 3,200 and o",
     ),
     (
       'one.TextGrid',
-      short((0, 0.3, ''), (0.2, 0.5, '')),
+      labels.short((0, 0.3, ''), (0.2, 0.5, '')),
       "interval 2: 'sil' starts at 3,200 and o",
     ),
-    ('one.TextGrid', short((0, 0.6, 'a')), "interval 1: 'a' is at 0 to 9,600, but the audio has"),
-    ('one.TextGrid', short(), 'holds no segment'),
-    ('one.txt', PHN, "'.txt', expected one of .phn, .lab, .mlf, .textgrid"),
+    (
+      'one.TextGrid',
+      labels.short((0, 0.6, 'a')),
+      "interval 1: 'a' is at 0 to 9,600, but the audio has",
+    ),
+    ('one.TextGrid', labels.short(), 'holds no segment'),
+    ('one.txt', labels.PHN, "'.txt', expected one of .phn, .lab, .mlf, .textgrid"),
   ],
 )
 def test_other_files_that_are_wrong_are_named(tmp_path, name, text, message):
-  refuse(tmp_path, name, text, message)
+  labels.refuse(tmp_path, name, text, message)
 
 
 @pytest.mark.parametrize('name', ['one.phn', 'all.mlf', 'one.TextGrid'])
@@ -277,7 +182,7 @@ def test_a_file_that_is_not_there_or_no_text_is_named(tmp_path, name):
   with pytest.raises(
     errors.DataError, match=rf'{name}: No such file or directory, expected phones'
   ):
-    segments(path)
+    labels.segments(path)
   path.write_bytes(b'\x80\x81')
   with pytest.raises(errors.DataError, match=rf'{name}: not UTF-8 or UTF-16 text'):
-    segments(path)
+    labels.segments(path)

@@ -1,6 +1,7 @@
 """Folders with aligned phones: CMU ARCTIC, LibriSpeech, and split files that are wrong."""
 
 import re
+import unicodedata
 
 from made_up import timit_tree
 import numpy as np
@@ -163,6 +164,87 @@ def test_one_mlf_may_hold_all_alignments(tmp_path):
   split = write_split(tmp_path, '84 train', '174 validation', '1272 test')
   found = folder_corpus.folder(folder, phones.load('arpabet'), split, alignment_dir=mlf)
   assert counts(found) == {'train': 2, 'validation': 2, 'test': 2}
+
+
+def write_mlf(folder, voices, name='*/cmu_us_{}_arctic/lab/{}.lab'):
+  """All labels of `write_arctic`, whose voices share their names; each voice has its own phone."""
+  entries = (
+    f'"{name.format(voice, f"arctic_a000{i}")}"\n0 500000 pau\n500000 1000000 {phone}\n.\n'
+    for voice, phone in zip(voices, ('ax', 'b', 'ch'), strict=False)
+    for i in range(1, 5)
+  )
+  path = folder / 'all.mlf'
+  path.write_text('#!MLF!#\n' + ''.join(entries))
+  return path
+
+
+def test_voices_that_share_all_names_may_share_an_mlf(tmp_path):
+  folder, cmu_arctic = write_arctic(tmp_path / 'arctic'), phones.load('cmu_arctic')
+  split = write_split(tmp_path, '*_bdl_* train', '*_slt_* validation', '*_rms_* test')
+  mlf = write_mlf(tmp_path, ('bdl', 'slt', 'rms'))
+  found = folder_corpus.folder(folder, cmu_arctic, split, alignment_dir=mlf)
+  assert counts(found) == {'train': 4, 'validation': 4, 'test': 4}
+  said = [corpus_lib.segments(rows[0], cmu_arctic)[1].phone for rows in found.splits.values()]
+  assert said == ['ax', 'b', 'ch']
+
+
+def test_an_mlfs_entry_is_of_one_recording_alone(tmp_path):
+  folder, cmu_arctic = write_arctic(tmp_path / 'arctic'), phones.load('cmu_arctic')
+  split = write_split(tmp_path, *DISJOINT, 'cmu_us_rms_arctic_arctic_a0001 test')
+  mlf = write_mlf(tmp_path, ('bdl',))
+  paths = [folder / f'cmu_us_{voice}_arctic/wav/arctic_a0001.wav' for voice in ('bdl', 'rms')]
+  message = f'{mlf}: line 2: the only entry for {paths[0]} and {paths[1]}, expected one for each'
+  refuse(message, folder, cmu_arctic, split, alignment_dir=mlf)
+  found = folder_corpus.folder(folder, cmu_arctic, split, alignment_dir=mlf, skip_bad=True)
+  assert list(found.notes['skipped']) == list(map(str, paths))
+  refuse('one file for all recordings', folder, cmu_arctic, split, alignment_dir=split)
+
+
+def test_one_file_of_another_unit_is_refused_or_skipped(tmp_path):
+  folder, cmu_arctic = write_arctic(tmp_path / 'arctic'), phones.load('cmu_arctic')
+  label = folder / 'cmu_us_bdl_arctic' / 'lab' / 'arctic_a0001.lab'
+  label.write_text('0 50000 pau\n50000 100000 ax\n')  # in microseconds
+  split = write_split(tmp_path, *DISJOINT)
+  line = (
+    f'{label}: line 2: the labels end after 0.01 s (160 samples), the audio after 0.1 s (1,600 '
+  )
+  refuse(line, folder, cmu_arctic, split)
+  refuse('; the times look like microseconds, expected 100 ns', folder, cmu_arctic, split)
+  found = folder_corpus.folder(folder, cmu_arctic, split, skip_bad=True)
+  assert names(found)['train'] == ['cmu_us_bdl_arctic_arctic_a0002']
+  assert [line[: len(str(label))] for line in found.notes['skipped'].values()] == [str(label)]
+
+
+def test_segments_that_rounding_takes_are_noted_and_said(tmp_path, caplog):
+  folder, cmu_arctic = write_arctic(tmp_path / 'arctic'), phones.load('cmu_arctic')
+  split = write_split(tmp_path, *DISJOINT)
+  absent = {'train': 0, 'validation': 0, 'test': 0}
+  found = folder_corpus.folder(folder, cmu_arctic, split)
+  assert found.notes[alignment_files.LOST] == absent and not caplog.records
+  label = folder / 'cmu_us_rms_arctic' / 'lab' / 'arctic_a0004.lab'
+  label.write_text('#\n0.05 125 pau\n0.05001 125 b\n0.05002 125 b\n0.0975 125 ax\n')
+  found = folder_corpus.folder(folder, cmu_arctic, split)
+  assert found.notes[alignment_files.LOST] == {**absent, 'test': 2}
+  assert "rounding to a sample: {'train': 0, 'validation': 0, 'test': 2}" in caplog.text
+
+
+@pytest.mark.parametrize('forms', [('NFC', 'NFD'), ('NFD', 'NFC')])
+def test_names_with_composed_and_decomposed_letters_are_the_same(tmp_path, forms):
+  first, second = (lambda text, form=form: unicodedata.normalize(form, text) for form in forms)
+  folder, labels = tmp_path / 'recordings', tmp_path / 'labels'
+  for i, speaker in enumerate(('bücker', 'günther', 'jörg')):
+    for place, form in ((folder, first), (labels, second)):
+      (place / form(speaker)).mkdir(parents=True)
+    audio = folder / first(speaker) / first('sätze.wav')
+    audio.write_bytes(timit_tree.riff(timit_tree.samples(1600, seed=i)))
+    (labels / second(speaker) / second('sätze.phn')).write_text(second('0 800 sil\n800 1600 ä\n'))
+  phone_map = tmp_path / 'phones.map'
+  phone_map.write_text(first('sil sil\nä eh\n'))
+  split = write_split(tmp_path, *map(second, ('bücker train', 'gün* validation', 'jörg test')))
+  phone_map = phones.load(phone_map)
+  found = folder_corpus.folder(folder, phone_map, split, alignment_dir=labels)
+  assert counts(found) == {'train': 1, 'validation': 1, 'test': 1}
+  assert phone_map.labels == ('sil', 'ä')
 
 
 @pytest.mark.parametrize(

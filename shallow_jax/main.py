@@ -29,7 +29,13 @@ from shallow_jax.settings import values
 
 # What a command needs is imported when it runs: a typo and --help wait for no JAX.
 
-COMMANDS = ('run', 'report', 'verify')
+_CLUSTER = ('coordinator_address', 'num_processes', 'process_id', 'distributed')
+# The flags that each command takes.
+COMMANDS = {
+  'run': ('config', 'workdir', 'only', 'stage', *_CLUSTER),
+  'report': ('workdir',),
+  'verify': (),
+}
 
 _CONFIG = config_flags.DEFINE_config_file(
   'config', None, 'An experiment, such as configs/digits.py:smoke'
@@ -72,6 +78,7 @@ def entry_point() -> None:
   sys.modules['__main__'].__doc__ = __doc__
   for flag in flags.FLAGS.get_key_flags_for_module(__name__):
     flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
+  command_line.print_in_any_case()
   command_line.log_to_terminal()
   app.run(main, flags_parser=_parse)
 
@@ -84,14 +91,22 @@ def _parse(argv: Sequence[str]) -> list[str]:
 
 def _command(words: list[str]) -> Callable[[], None]:
   """What the words ask for, ready to be called; raises ConfigError for what is wrong with them."""
-  name, *folders = words or ['run']
-  values.choice(name, COMMANDS, 'command')
+  name, *rest = words or ['run']
+  values.choice(name, list(COMMANDS), 'command')
   if name == 'verify':
-    return functools.partial(_verify, folders)
+    _check_flags(name)
+    if not rest or not all(folder.strip() for folder in rest):
+      raise values.ConfigError('verify: expected a folder of stored logits, or several')
+    return functools.partial(_verify, [values.local_path(folder, name) for folder in rest])
+  if rest:
+    raise values.ConfigError(f'{name}: {rest[0]!r} belongs to no flag; expected --FLAG=VALUE')
   if name == 'report':
-    return functools.partial(_report, _given(_WORKDIR.value, '--workdir=FOLDER'))
+    workdir = values.local_path(_given(_WORKDIR.value, '--workdir=FOLDER'), 'workdir')
+    _check_flags(name)
+    return functools.partial(_report, workdir)
   config = _given(_CONFIG.value, '--config=FILE.py')
-  workdir = _given(_WORKDIR.value, '--workdir=FOLDER')
+  workdir = values.local_path(_given(_WORKDIR.value, '--workdir=FOLDER'), 'workdir')
+  _check_flags(name)
   if not isinstance(config, ml_collections.ConfigDict):  # ml_collections' stand-in: no such file
     path = config_flags.get_config_filename(flags.FLAGS['config'])
     raise values.ConfigError(f'--config={path}: no such file')
@@ -99,20 +114,37 @@ def _command(words: list[str]) -> Callable[[], None]:
 
 
 def _given(value: Any, flag: str) -> Any:
-  if value is None:
+  if value is None or (isinstance(value, str) and not value.strip()):
     raise values.ConfigError(f'expected {flag}')
   return value
 
 
-def _run(config: ml_collections.ConfigDict, workdir: str) -> None:
+def _check_flags(command: str) -> None:
+  """Raises ConfigError for a flag that the command would not read, and for an empty one."""
+  given = [name for names in COMMANDS.values() for name in names if flags.FLAGS[name].present]
+  for name in given:
+    if name not in COMMANDS[command]:
+      known = ', '.join(f'--{flag}' for flag in COMMANDS[command]) or 'folders alone'
+      raise values.ConfigError(f'--{name}: not of {command}, which takes {known}')
+  if _ONLY.present and not all(name.strip() for name in _ONLY.value or ['']):
+    raise values.ConfigError(f'--only={",".join(_ONLY.value)}: expected NETWORK or NETWORK,NETWORK')
+  if _ADDRESS.present and not _ADDRESS.value.strip():
+    raise values.ConfigError('--coordinator_address=: expected HOST:PORT of process 0')
+  alone = _ADDRESS.value == ''
+  for name in ('num_processes', 'process_id'):
+    if alone and flags.FLAGS[name].present and flags.FLAGS[name].value != flags.FLAGS[name].default:
+      raise values.ConfigError(f'--{name}: expected --coordinator_address=HOST:PORT too')
+  if _DISTRIBUTED.value and not alone:
+    raise values.ConfigError('--distributed and --coordinator_address: expected one of them')
+
+
+def _run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
   from shallow_jax.runtime import processes
 
   if _DISTRIBUTED.value:
     processes.start_in_cluster()
   elif _ADDRESS.value:
     processes.start(_ADDRESS.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
-  elif _NUM_PROCESSES.value > 1:
-    raise processes.ProcessesError('--num_processes: expected --coordinator_address=HOST:PORT too')
   if not processes.is_first():  # which speaks for all
     logging.getLogger('shallow_jax').setLevel(logging.WARNING)
   command_line.keep_compiled_programs()
@@ -121,22 +153,22 @@ def _run(config: ml_collections.ConfigDict, workdir: str) -> None:
     _show(results, workdir)
 
 
-def _report(workdir: str) -> None:
+def _report(workdir: pathlib.Path) -> None:
   from shallow_jax.pipeline import run
 
   _show(run.report_again(workdir), workdir)
 
 
-def _show(results: Mapping[str, Any], workdir: str) -> None:
+def _show(results: Mapping[str, Any], workdir: pathlib.Path) -> None:
   from shallow_jax.report import page
   from shallow_jax.report import tables
 
-  folder = pathlib.Path(workdir) / workdir_lib.REPORT
+  folder = workdir / workdir_lib.REPORT
   lines = ('', tables.short_table(results), page.headline(results), f'Report and figures: {folder}')
   print(*lines, sep='\n')
 
 
-def _verify(folders: list[str]) -> None:
+def _verify(folders: list[pathlib.Path]) -> None:
   from shallow_jax.logits import store
 
   for folder in folders:

@@ -77,6 +77,41 @@ def test_a_workdir_in_a_bucket_is_one_line_and_leaves_nothing(command, tmp_path)
   assert list(tmp_path.iterdir()) == []
 
 
+REFUSED = {
+  'nothing to verify': (['verify'], 'verify: expected a folder'),
+  'an empty folder to verify': (['verify', ''], 'verify: expected a folder'),
+  'a flag that verify does not read': (['verify', 'x', '--workdir=y'], '--workdir: not of verify'),
+  'a stray word': (['run', 'x', DIGITS, '--workdir=y'], "run: 'x' belongs to no flag"),
+  'a stray word of report': (['report', 'x', '--workdir=y'], "report: 'x' belongs to no flag"),
+  'a flag that report does not read': (['report', '--workdir=y', '--only=a'], '--only: not of'),
+  'an empty workdir': ([DIGITS, '--workdir='], 'expected --workdir=FOLDER'),
+  'an empty only': ([DIGITS, '--workdir=y', '--only='], '--only=: expected NETWORK'),
+  'an empty name in only': ([DIGITS, '--workdir=y', '--only=cnn,,mimic'], '--only=cnn,,mimic: '),
+  'an empty config': (['--config=', '--workdir=y'], '--config=: no such file'),
+  'an empty address': ([DIGITS, '--workdir=y', '--coordinator_address='], 'expected HOST:PORT'),
+  'a process without others': ([DIGITS, '--workdir=y', '--process_id=1'], '--process_id: expected'),
+  'the home of nobody': (['report', '--workdir=~nobody-7/y'], 'no such home folder'),
+}
+
+
+@pytest.mark.parametrize(('arguments', 'expected'), REFUSED.values(), ids=REFUSED.keys())
+def test_a_flag_or_word_that_says_nothing_is_one_line(arguments, expected, tmp_path):
+  done = shallow_jax(*arguments, cwd=tmp_path)
+  assert done.returncode == 1
+  assert len(done.stderr.splitlines()) == 1
+  assert expected in done.stderr
+  assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize('arguments', [['report', '--workdir=~/run'], ['verify', '~/run']])
+def test_a_tilde_is_the_home_folder(arguments, tmp_path, monkeypatch):
+  monkeypatch.setenv('HOME', str(tmp_path / 'home'))
+  done = shallow_jax(*arguments, cwd=tmp_path)
+  assert done.returncode == 1
+  assert str(tmp_path / 'home' / 'run') in done.stderr
+  assert not (tmp_path / '~').exists()
+
+
 NOT_RUN = {
   'help': ['--help'],
   'help beside a config': [DIGITS, '--help'],

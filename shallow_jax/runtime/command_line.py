@@ -1,7 +1,9 @@
 """Between shell and command: configs by name, one line for a wrong flag, what is logged."""
 
 from collections.abc import Sequence
+import io
 import logging
+import os
 import pathlib
 import sys
 from typing import Any
@@ -25,6 +27,33 @@ def parse(argv: Sequence[str]) -> list[str]:
     return arguments
   except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
     sys.exit(f'shallow-jax: {_innermost(error)}')
+
+
+class _Terminal(io.FileIO):
+  """A standard stream whose reader may go away or whose disk may be full: the rest goes nowhere."""
+
+  def write(self, data: Any, /) -> int:
+    """Writes what can be written; a write that fails counts as done."""
+    try:
+      return super().write(data) or len(memoryview(data))
+    except OSError:
+      return len(memoryview(data))
+
+
+def print_in_any_case() -> None:
+  """Lets no print fail: hours of training must not end with another exit code for their last line.
+
+  What the terminal's encoding lacks is escaped.
+  """
+  for name, number in (('stdout', 1), ('stderr', 2)):
+    stream = getattr(sys, name)
+    if stream is not None:  # as after >&-
+      raw = io.BufferedWriter(_Terminal(number, 'w', closefd=False))
+      at_once = stream.line_buffering or number == 2
+      encoding = stream.encoding
+      stream.flush()
+      text = io.TextIOWrapper(raw, encoding, 'backslashreplace', line_buffering=at_once)
+      setattr(sys, name, text)
 
 
 def log_to_terminal() -> None:
@@ -60,6 +89,7 @@ def _with_shipped_config(argument: str) -> str:
   """Lets `--config=configs/digits.py` name the file that ships with the package, from anywhere."""
   if not argument.startswith('--config='):
     return argument
+  argument = '--config=' + os.path.expanduser(argument.removeprefix('--config='))
   path, *variant = argument.removeprefix('--config=').split(':')
   shipped = configs_folder() / pathlib.Path(path).name
   if pathlib.Path(path).exists() or not shipped.exists():

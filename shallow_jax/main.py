@@ -23,6 +23,7 @@ from ml_collections import config_flags
 import shallow_jax
 from shallow_jax.runtime import command_line
 from shallow_jax.runtime import errors
+from shallow_jax.runtime import host
 from shallow_jax.runtime import workdir as workdir_lib
 from shallow_jax.settings import keys
 from shallow_jax.settings import values
@@ -57,8 +58,11 @@ def main(argv: list[str]) -> None:
     command = _command(argv[1:])
   except errors.ExpectedError as error:
     sys.exit(f'shallow-jax: {error}')
-  from shallow_jax.runtime import processes
-  from shallow_jax.runtime import run_guard
+  try:
+    from shallow_jax.runtime import processes
+    from shallow_jax.runtime import run_guard
+  except ValueError as error:  # JAX reads its JAX_... variables as it is imported
+    sys.exit(f'shallow-jax: {" ".join(str(error).split())}')
 
   try:
     command()
@@ -147,6 +151,7 @@ def _run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     processes.start(_ADDRESS.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
   if not processes.is_first():  # which speaks for all
     logging.getLogger('shallow_jax').setLevel(logging.WARNING)
+  host.find_devices()
   command_line.keep_compiled_programs()
   results = shallow_jax.run(config, workdir, only=_ONLY.value, stage=_STAGE.value)
   if processes.is_first():

@@ -207,3 +207,21 @@ def test_run_stop_continue_report_and_verify(tmp_path):
   damaged = shallow_jax('verify', str(store))
   assert damaged.returncode == 1
   assert 'shard-00001-of-00004.npy' in damaged.stderr
+
+
+ENVIRONMENTS = {
+  'no GPU': ('JAX_PLATFORMS', 'cuda'),
+  'no such platform': ('JAX_PLATFORMS', 'nonsense'),
+  'no number': ('JAX_NUM_CPU_DEVICES', 'two'),
+}
+
+
+@pytest.mark.parametrize(('name', 'value'), ENVIRONMENTS.values(), ids=ENVIRONMENTS.keys())
+def test_what_jax_refuses_is_one_line_before_any_work(name, value, tmp_path, monkeypatch):
+  monkeypatch.setenv(name, value)
+  done = shallow_jax(DIGITS, f'--workdir={tmp_path}/run')
+  assert done.returncode == 1
+  assert len(done.stderr.splitlines()) == 1
+  assert name.lower() in done.stderr.lower()
+  assert value in done.stderr
+  assert list(tmp_path.iterdir()) == []

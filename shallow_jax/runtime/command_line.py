@@ -6,6 +6,7 @@ import logging
 import os
 import pathlib
 import sys
+import tempfile
 from typing import Any
 
 from absl import flags
@@ -70,12 +71,37 @@ def keep_compiled_programs() -> None:
   """Keeps what XLA compiles for the next start, in $XDG_CACHE_HOME/shallow_jax/xla or ~/.cache.
 
   JAX_COMPILATION_CACHE_DIR names another folder, JAX_ENABLE_COMPILATION_CACHE=false keeps nothing.
+  Where there is no home folder or the folder can't be written, each start compiles anew.
   """
   import jax  # here: a typo waits for none of it
+  from jax._src import compilation_cache
 
-  if jax.config.values['jax_compilation_cache_dir'] is None:
-    jax.config.update('jax_compilation_cache_dir', str(host.cache_folder() / 'xla'))
+  folder = jax.config.values['jax_compilation_cache_dir']
+  if '://' in (folder or ''):  # a bucket, which JAX reads by itself
+    return
+  try:
+    path = pathlib.Path(folder or host.cache_folder() / 'xla')
+    path.mkdir(parents=True, exist_ok=True)
+    tempfile.TemporaryFile(dir=path).close()
+  except (OSError, RuntimeError) as error:
+    text = f'{error}; compiled programs are not kept (JAX_COMPILATION_CACHE_DIR)'
+    logging.getLogger(__name__).warning(text)
+    jax.config.update('jax_enable_compilation_cache', False)
+    return
+  jax.config.update('jax_compilation_cache_dir', str(path))
   jax.config.update('jax_persistent_cache_min_compile_time_secs', _KEPT_FROM_SECONDS)
+  read = compilation_cache.get_executable_and_time
+
+  def read_or_remove(
+    cache_key: str, compile_options: Any, backend: Any, executable_devices: Any
+  ) -> Any:
+    try:
+      return read(cache_key, compile_options, backend, executable_devices)
+    except Exception:  # JAX warns, compiles, and by itself would leave the damaged entry
+      (path / f'{cache_key}-cache').unlink(missing_ok=True)
+      raise
+
+  compilation_cache.get_executable_and_time = read_or_remove
 
 
 def configs_folder() -> pathlib.Path:

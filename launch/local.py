@@ -13,6 +13,7 @@ commands instead.
 
 import argparse
 from collections.abc import Callable, Sequence
+import contextlib
 import itertools
 import os
 import pathlib
@@ -80,7 +81,7 @@ def free_port() -> int:
 
 def run(commands: Sequence[Sequence[str]], environment: dict[str, str]) -> int:
   """Runs commands side by side until all have ended, at the latest soon after one has failed."""
-  started: list[subprocess.Popen[str]] = []
+  started: list[subprocess.Popen[bytes]] = []
   numbers = itertools.chain([signal.SIGTERM], itertools.repeat(signal.SIGKILL))
   previous = {
     number: signal.signal(number, lambda *_: _signal_all(started, next(numbers)))
@@ -103,25 +104,25 @@ def run(commands: Sequence[Sequence[str]], environment: dict[str, str]) -> int:
   return code
 
 
-def _start(command: Sequence[str], environment: dict[str, str]) -> subprocess.Popen[str]:
+def _start(command: Sequence[str], environment: dict[str, str]) -> subprocess.Popen[bytes]:
   return subprocess.Popen(
     command,
     env=environment,
     stdout=subprocess.PIPE,
     stderr=subprocess.STDOUT,
-    text=True,
     start_new_session=True,  # Ctrl-C comes to them through us, once
   )
 
 
-def _echo(index: int, process: subprocess.Popen[str]) -> None:
+def _echo(index: int, process: subprocess.Popen[bytes]) -> None:
   assert process.stdout is not None
   with process.stdout as lines:
     for line in lines:
-      print(f'[{index}] {line}', end='', flush=True)
+      with contextlib.suppress(OSError):  # a closed terminal must not keep them from going on
+        os.write(sys.stdout.fileno(), f'[{index}] '.encode() + line)
 
 
-def _wait(started: Sequence[subprocess.Popen[str]]) -> int:
+def _wait(started: Sequence[subprocess.Popen[bytes]]) -> int:
   failed, deadline = 0, float('inf')
   while any(process.poll() is None for process in started):
     codes = [process.poll() for process in started]
@@ -138,7 +139,7 @@ def _exit_code(code: int) -> int:
   return 128 - code if code < 0 else code  # as a shell does for a signal
 
 
-def _signal_all(started: Sequence[subprocess.Popen[str]], number: int) -> None:
+def _signal_all(started: Sequence[subprocess.Popen[bytes]], number: int) -> None:
   for process in started:
     if process.poll() is None:
       process.send_signal(number)

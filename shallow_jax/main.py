@@ -23,13 +23,20 @@ from ml_collections import config_flags
 import shallow_jax
 from shallow_jax.runtime import command_line
 from shallow_jax.runtime import errors
+from shallow_jax.runtime import host
 from shallow_jax.runtime import workdir as workdir_lib
 from shallow_jax.settings import keys
 from shallow_jax.settings import values
 
 # What a command needs is imported when it runs: a typo and --help wait for no JAX.
 
-COMMANDS = ('run', 'report', 'verify')
+_CLUSTER = ('coordinator_address', 'num_processes', 'process_id', 'distributed')
+# The flags that each command takes.
+COMMANDS = {
+  'run': ('config', 'workdir', 'only', 'stage', *_CLUSTER),
+  'report': ('workdir',),
+  'verify': (),
+}
 
 _CONFIG = config_flags.DEFINE_config_file(
   'config', None, 'An experiment, such as configs/digits.py:smoke'
@@ -51,8 +58,11 @@ def main(argv: list[str]) -> None:
     command = _command(argv[1:])
   except errors.ExpectedError as error:
     sys.exit(f'shallow-jax: {error}')
-  from shallow_jax.runtime import processes
-  from shallow_jax.runtime import run_guard
+  try:
+    from shallow_jax.runtime import processes
+    from shallow_jax.runtime import run_guard
+  except ValueError as error:  # JAX reads its JAX_... variables as it is imported
+    sys.exit(f'shallow-jax: {" ".join(str(error).split())}')
 
   try:
     command()
@@ -72,6 +82,7 @@ def entry_point() -> None:
   sys.modules['__main__'].__doc__ = __doc__
   for flag in flags.FLAGS.get_key_flags_for_module(__name__):
     flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
+  command_line.print_in_any_case()
   command_line.log_to_terminal()
   app.run(main, flags_parser=_parse)
 
@@ -84,43 +95,51 @@ def _parse(argv: Sequence[str]) -> list[str]:
 
 def _command(words: list[str]) -> Callable[[], None]:
   """What the words ask for, ready to be called; raises ConfigError for what is wrong with them."""
-  name, *others = words or ['run']
-  values.choice(name, COMMANDS, 'command')
-  _refuse_flags_of_others(name)
+  name, *rest = words or ['run']
+  values.choice(name, list(COMMANDS), 'command')
   if name == 'verify':
-    if not others:
-      raise values.ConfigError('verify: expected folders of logits, WORKDIR/NETWORK/logits/SET')
-    return functools.partial(_verify, others)
-  if others:
-    raise values.ConfigError(f'{name}: expected flags alone, not {" ".join(others)}')
+    _check_flags(name)
+    if not rest or not all(folder.strip() for folder in rest):
+      raise values.ConfigError('verify: expected a folder of stored logits, or several')
+    return functools.partial(_verify, [values.local_path(folder, name) for folder in rest])
+  if rest:
+    raise values.ConfigError(f'{name}: {rest[0]!r} belongs to no flag; expected --FLAG=VALUE')
   if name == 'report':
-    return functools.partial(_report, _workdir())
+    workdir = values.local_path(_given(_WORKDIR.value, '--workdir=FOLDER'), 'workdir')
+    _check_flags(name)
+    return functools.partial(_report, workdir)
   config = _given(_CONFIG.value, '--config=FILE.py')
-  workdir = _workdir()
-  if flags.FLAGS['only'].present and not all(_ONLY.value or ['']):
-    raise values.ConfigError(f'--only={",".join(_ONLY.value)}: expected names of networks')
+  workdir = values.local_path(_given(_WORKDIR.value, '--workdir=FOLDER'), 'workdir')
+  _check_flags(name)
   if not isinstance(config, ml_collections.ConfigDict):  # ml_collections' stand-in: no such file
     path = config_flags.get_config_filename(flags.FLAGS['config'])
     raise values.ConfigError(f'--config={path}: no such file')
   return functools.partial(_run, config, workdir)
 
 
-def _refuse_flags_of_others(command: str) -> None:
-  """Refuses flags that the command would not obey."""
-  obeyed = {'run': None, 'report': {'workdir'}, 'verify': set()}[command]
-  for flag in flags.FLAGS.get_key_flags_for_module(__name__):
-    if flag.present and obeyed is not None and flag.name not in obeyed:
-      raise values.ConfigError(f'{command}: does not take --{flag.name}')
-
-
-def _workdir() -> pathlib.Path:
-  return values.local_path(_given(_WORKDIR.value, '--workdir=FOLDER'), '--workdir')
-
-
 def _given(value: Any, flag: str) -> Any:
-  if value is None:
+  if value is None or (isinstance(value, str) and not value.strip()):
     raise values.ConfigError(f'expected {flag}')
   return value
+
+
+def _check_flags(command: str) -> None:
+  """Raises ConfigError for a flag that the command would not read, and for an empty one."""
+  given = [name for names in COMMANDS.values() for name in names if flags.FLAGS[name].present]
+  for name in given:
+    if name not in COMMANDS[command]:
+      known = ', '.join(f'--{flag}' for flag in COMMANDS[command]) or 'folders alone'
+      raise values.ConfigError(f'--{name}: not of {command}, which takes {known}')
+  if _ONLY.present and not all(name.strip() for name in _ONLY.value or ['']):
+    raise values.ConfigError(f'--only={",".join(_ONLY.value)}: expected NETWORK or NETWORK,NETWORK')
+  if _ADDRESS.present and not _ADDRESS.value.strip():
+    raise values.ConfigError('--coordinator_address=: expected HOST:PORT of process 0')
+  alone = _ADDRESS.value == ''
+  for name in ('num_processes', 'process_id'):
+    if alone and flags.FLAGS[name].present and flags.FLAGS[name].value != flags.FLAGS[name].default:
+      raise values.ConfigError(f'--{name}: expected --coordinator_address=HOST:PORT too')
+  if _DISTRIBUTED.value and not alone:
+    raise values.ConfigError('--distributed and --coordinator_address: expected one of them')
 
 
 def _run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
@@ -130,10 +149,9 @@ def _run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     processes.start_in_cluster()
   elif _ADDRESS.value:
     processes.start(_ADDRESS.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
-  elif _NUM_PROCESSES.value > 1:
-    raise processes.ProcessesError('--num_processes: expected --coordinator_address=HOST:PORT too')
   if not processes.is_first():  # which speaks for all
     logging.getLogger('shallow_jax').setLevel(logging.WARNING)
+  host.find_devices()
   command_line.keep_compiled_programs()
   results = shallow_jax.run(config, workdir, only=_ONLY.value, stage=_STAGE.value)
   if processes.is_first():
@@ -155,7 +173,7 @@ def _show(results: Mapping[str, Any], workdir: pathlib.Path) -> None:
   print(*lines, sep='\n')
 
 
-def _verify(folders: list[str]) -> None:
+def _verify(folders: list[pathlib.Path]) -> None:
   from shallow_jax.logits import store
 
   for folder in folders:

@@ -71,48 +71,51 @@ def test_a_workdir_in_a_bucket_is_one_line_and_leaves_nothing(command, tmp_path)
   done = shallow_jax(*command, '--workdir=gs://bucket/run', cwd=tmp_path)
   assert done.returncode == 1
   assert done.stderr == (
-    "shallow-jax: --workdir: expected a folder or file of this machine, not 'gs://bucket/run'; "
+    "shallow-jax: workdir: expected a folder or file of this machine, not 'gs://bucket/run'; "
     'a bucket must be mounted as a folder first (launch/README.md)\n'
   )
   assert list(tmp_path.iterdir()) == []
 
 
-NOT_OBEYED = {
-  'no folders to verify': (['verify'], 'verify: expected folders of logits, '),
-  'a word too many': (
-    ['run', 'digits', DIGITS, '--workdir=x'],
-    'run: expected flags alone, not dig',
-  ),
-  'words of a report': (['report', 'x', '--workdir=x'], 'report: expected flags alone, not x'),
-  'a flag of another command': (['report', '--workdir=x', '--only=a'], 'does not take --only'),
-  'a workdir beside folders': (['verify', 'x', '--workdir=x'], 'verify: does not take --workdir'),
-  'an empty workdir': ([DIGITS, '--workdir='], '--workdir: expected a folder or file of this mac'),
-  'a blank workdir': (
-    ['report', '--workdir= '],
-    '--workdir: expected a folder or file of this mac',
-  ),
-  'no networks': ([DIGITS, '--workdir=x', '--only='], '--only=: expected names of networks'),
-  'a gap': ([DIGITS, '--workdir=x', '--only=a,,b'], '--only=a,,b: expected names of networks'),
+REFUSED = {
+  'nothing to verify': (['verify'], 'verify: expected a folder'),
+  'an empty folder to verify': (['verify', ''], 'verify: expected a folder'),
+  'a flag that verify does not read': (['verify', 'x', '--workdir=y'], '--workdir: not of verify'),
+  'a stray word': (['run', 'x', DIGITS, '--workdir=y'], "run: 'x' belongs to no flag"),
+  'a stray word of report': (['report', 'x', '--workdir=y'], "report: 'x' belongs to no flag"),
+  'a flag that report does not read': (['report', '--workdir=y', '--only=a'], '--only: not of'),
+  'an empty workdir': ([DIGITS, '--workdir='], 'expected --workdir=FOLDER'),
+  'an empty only': ([DIGITS, '--workdir=y', '--only='], '--only=: expected NETWORK'),
+  'an empty name in only': ([DIGITS, '--workdir=y', '--only=cnn,,mimic'], '--only=cnn,,mimic: '),
+  'an empty config': (['--config=', '--workdir=y'], '--config=: no such file'),
+  'an empty address': ([DIGITS, '--workdir=y', '--coordinator_address='], 'expected HOST:PORT'),
+  'a process without others': ([DIGITS, '--workdir=y', '--process_id=1'], '--process_id: expected'),
+  'the home of nobody': (['report', '--workdir=~nobody-7/y'], 'no such home folder'),
 }
 
 
-@pytest.mark.parametrize(('arguments', 'expected'), NOT_OBEYED.values(), ids=NOT_OBEYED.keys())
-def test_what_would_not_be_obeyed_is_refused(arguments, expected, tmp_path):
+@pytest.mark.parametrize(('arguments', 'expected'), REFUSED.values(), ids=REFUSED.keys())
+def test_a_flag_or_word_that_says_nothing_is_one_line(arguments, expected, tmp_path):
   done = shallow_jax(*arguments, cwd=tmp_path)
   assert done.returncode == 1
-  (line,) = done.stderr.splitlines()
-  assert line.startswith('shallow-jax: ') and expected in line
+  assert len(done.stderr.splitlines()) == 1
+  assert expected in done.stderr
   assert list(tmp_path.iterdir()) == []
 
 
-def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
+@pytest.mark.parametrize('arguments', [['report', '--workdir=~/run'], ['verify', '~/run']])
+def test_a_tilde_is_the_home_folder(arguments, tmp_path, monkeypatch):
+  monkeypatch.setenv('HOME', str(tmp_path / 'home'))
+  done = shallow_jax(*arguments, cwd=tmp_path)
+  assert done.returncode == 1
+  assert str(tmp_path / 'home' / 'run') in done.stderr
+  assert not (tmp_path / '~').exists()
+
+
+def test_a_config_may_lie_in_the_home_folder(tmp_path, monkeypatch):
   monkeypatch.setenv('HOME', str(tmp_path))
-  (tmp_path / 'own.py').write_text((ROOT / 'configs' / 'digits.py').read_text())
-  done = shallow_jax(
-    'run', '--config=~/own.py:smoke', '--workdir=~/run', '--only=shallow', cwd=tmp_path / '..'
-  )
-  assert done.returncode == 0, done.stderr
-  assert (tmp_path / 'run' / 'shallow' / 'result.json').exists()
+  done = shallow_jax('run', '--config=~/own.py:smoke', '--workdir=x', cwd=tmp_path)
+  assert done.stderr == f'shallow-jax: --config={tmp_path}/own.py:smoke: no such file\n'
 
 
 NOT_RUN = {
@@ -210,3 +213,21 @@ def test_run_stop_continue_report_and_verify(tmp_path):
   damaged = shallow_jax('verify', str(store))
   assert damaged.returncode == 1
   assert 'shard-00001-of-00004.npy' in damaged.stderr
+
+
+ENVIRONMENTS = {
+  'no GPU': ('JAX_PLATFORMS', 'cuda'),
+  'no such platform': ('JAX_PLATFORMS', 'nonsense'),
+  'no number': ('JAX_NUM_CPU_DEVICES', 'two'),
+}
+
+
+@pytest.mark.parametrize(('name', 'value'), ENVIRONMENTS.values(), ids=ENVIRONMENTS.keys())
+def test_what_jax_refuses_is_one_line_before_any_work(name, value, tmp_path, monkeypatch):
+  monkeypatch.setenv(name, value)
+  done = shallow_jax(DIGITS, f'--workdir={tmp_path}/run')
+  assert done.returncode == 1
+  assert len(done.stderr.splitlines()) == 1
+  assert name.lower() in done.stderr.lower()
+  assert value in done.stderr
+  assert list(tmp_path.iterdir()) == []

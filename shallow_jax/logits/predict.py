@@ -87,8 +87,8 @@ def to_store(
 
   Only shards that are not there yet are computed; several processes share them. `split` has
   partners where its views are mixed; `stores` are folder and spec of the mean's store, then of each
-  member's where they are kept; `on_shard` is called after each shard and may raise to stop there, `on_block` after
-  each block, with how many rows of all views are done: to stop there loses what is done of a shard.
+  member's where they are kept; `on_shard` is called after each shard and may raise to stop there,
+  `on_block` after each block, with how many rows of all views are done: to stop there loses them.
   """
   due = {}
   for folder, spec in stores:

@@ -1,10 +1,12 @@
 """Between shell and command: configs by name, one line for a wrong flag, what is logged."""
 
 from collections.abc import Sequence
+import io
 import logging
 import os
 import pathlib
 import sys
+import tempfile
 from typing import Any
 
 from absl import flags
@@ -28,6 +30,33 @@ def parse(argv: Sequence[str]) -> list[str]:
     sys.exit(f'shallow-jax: {_innermost(error)}')
 
 
+class _Terminal(io.FileIO):
+  """A standard stream whose reader may go away or whose disk may be full: the rest goes nowhere."""
+
+  def write(self, data: Any, /) -> int:
+    """Writes what can be written; a write that fails counts as done."""
+    try:
+      return super().write(data) or len(memoryview(data))
+    except OSError:
+      return len(memoryview(data))
+
+
+def print_in_any_case() -> None:
+  """Lets no print fail: hours of training must not end with another exit code for their last line.
+
+  What the terminal's encoding lacks is escaped.
+  """
+  for name, number in (('stdout', 1), ('stderr', 2)):
+    stream = getattr(sys, name)
+    if stream is not None:  # as after >&-
+      raw = io.BufferedWriter(_Terminal(number, 'w', closefd=False))
+      at_once = stream.line_buffering or number == 2
+      encoding = stream.encoding
+      stream.flush()
+      text = io.TextIOWrapper(raw, encoding, 'backslashreplace', line_buffering=at_once)
+      setattr(sys, name, text)
+
+
 def log_to_terminal() -> None:
   """Shows what the package logs as plain lines, beside the warnings of others."""
   handler = logging.StreamHandler()
@@ -42,12 +71,37 @@ def keep_compiled_programs() -> None:
   """Keeps what XLA compiles for the next start, in $XDG_CACHE_HOME/shallow_jax/xla or ~/.cache.
 
   JAX_COMPILATION_CACHE_DIR names another folder, JAX_ENABLE_COMPILATION_CACHE=false keeps nothing.
+  Where there is no home folder or the folder can't be written, each start compiles anew.
   """
   import jax  # here: a typo waits for none of it
+  from jax._src import compilation_cache
 
-  if jax.config.values['jax_compilation_cache_dir'] is None:
-    jax.config.update('jax_compilation_cache_dir', str(host.cache_folder() / 'xla'))
+  folder = jax.config.values['jax_compilation_cache_dir']
+  if '://' in (folder or ''):  # a bucket, which JAX reads by itself
+    return
+  try:
+    path = pathlib.Path(folder or host.cache_folder() / 'xla')
+    path.mkdir(parents=True, exist_ok=True)
+    tempfile.TemporaryFile(dir=path).close()
+  except (OSError, RuntimeError) as error:
+    text = f'{error}; compiled programs are not kept (JAX_COMPILATION_CACHE_DIR)'
+    logging.getLogger(__name__).warning(text)
+    jax.config.update('jax_enable_compilation_cache', False)
+    return
+  jax.config.update('jax_compilation_cache_dir', str(path))
   jax.config.update('jax_persistent_cache_min_compile_time_secs', _KEPT_FROM_SECONDS)
+  read = compilation_cache.get_executable_and_time
+
+  def read_or_remove(
+    cache_key: str, compile_options: Any, backend: Any, executable_devices: Any
+  ) -> Any:
+    try:
+      return read(cache_key, compile_options, backend, executable_devices)
+    except Exception:  # JAX warns, compiles, and by itself would leave the damaged entry
+      (path / f'{cache_key}-cache').unlink(missing_ok=True)
+      raise
+
+  compilation_cache.get_executable_and_time = read_or_remove
 
 
 def configs_folder() -> pathlib.Path:
@@ -61,6 +115,7 @@ def _with_shipped_config(argument: str) -> str:
   """Lets `--config=configs/digits.py` name the file that ships with the package, from anywhere."""
   if not argument.startswith('--config='):
     return argument
+  argument = '--config=' + os.path.expanduser(argument.removeprefix('--config='))
   path, *variant = argument.removeprefix('--config=').split(':')
   path = os.path.expanduser(path)  # a shell does it only at the beginning of a word
   shipped = configs_folder() / pathlib.Path(path).name

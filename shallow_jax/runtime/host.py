@@ -11,6 +11,7 @@ import sys
 from typing import Any
 
 import shallow_jax
+from shallow_jax.runtime import errors
 
 PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
 
@@ -19,6 +20,10 @@ _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX, _ARENA_MAX = -1, -2, -4, -8
 
 _KEPT_BYTES = 2**31 - 1
 _GROWN_BY_BYTES = 2**28
+
+
+class DeviceError(errors.ExpectedError, RuntimeError):
+  """JAX has no device of the kind that is asked for; the message is one line."""
 
 
 def provenance() -> dict[str, Any]:
@@ -33,6 +38,24 @@ def provenance() -> dict[str, Any]:
       **{name: importlib.metadata.version(name) for name in PACKAGES},
     },
   }
+
+
+def find_devices() -> None:
+  """Lets JAX find its devices, before any work.
+
+  Raises:
+    DeviceError: there are none of the kind that JAX_PLATFORMS asks for.
+  """
+  import jax
+
+  try:
+    jax.devices()
+  except (AssertionError, RuntimeError) as error:  # of cuda where there is none: the bare assertion
+    asked = os.environ.get('JAX_PLATFORMS', '')
+    reason = ' '.join(str(error).split()) or 'JAX finds no such device'
+    raise DeviceError(
+      f'JAX_PLATFORMS={asked}: {reason}; expected what this machine and its jaxlib have'
+    ) from error
 
 
 def cache_folder() -> pathlib.Path:

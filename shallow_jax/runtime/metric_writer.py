@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 import importlib
 import importlib.util
 import json
+import logging
 import math
 import os
 import pathlib
@@ -121,6 +122,10 @@ def _drop_lines_after(path: pathlib.Path, last_step: int) -> None:
   lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
   whole = [line for line in lines if line.endswith(b'\n')]
   kept = [line for i, line in enumerate(whole) if _step(line, path, i + 1) <= last_step]
+  if len(whole) < len(lines):
+    logging.getLogger(__name__).warning(
+      f'{path}: its last line was cut short, {len(lines[-1]):,} bytes are dropped'
+    )
   if len(kept) < len(lines):
     _replace(path, b''.join(kept))
 

@@ -56,12 +56,12 @@ def choice(value: str, known: Sequence[str], where: str) -> None:
 
 
 def local_path(path: str | os.PathLike[str], where: str) -> pathlib.Path:
-  """`path` with `~` as the home folder.
+  """`path` with a home folder for ~.
 
-  It must not be empty, nor an address such as gs://bucket: a folder `gs:` would be made here.
+  Raises:
+    ConfigError: an address such as gs://bucket, for which a folder `gs:` would be made here, or the
+      home folder of nobody.
   """
-  if not str(path).strip():
-    raise ConfigError(f'{where}: expected a folder or file of this machine, not {str(path)!r}')
   if re.match(r'[A-Za-z][A-Za-z0-9+.-]*:/', str(path)):  # a Path has one slash of gs://
     raise ConfigError(
       f'{where}: expected a folder or file of this machine, not {str(path)!r}; a bucket must be '
@@ -70,7 +70,7 @@ def local_path(path: str | os.PathLike[str], where: str) -> pathlib.Path:
   try:
     return pathlib.Path(path).expanduser()
   except RuntimeError as error:
-    raise ConfigError(f'{where}: {str(path)!r}: {error}') from error
+    raise ConfigError(f'{where}: {str(path)!r}, but there is no such home folder') from error
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

@@ -30,6 +30,15 @@ def test_lines_are_prefixed_by_their_process(local, capfd):
   assert sorted(capfd.readouterr().out.splitlines()) == ['[0] one', '[1] two']
 
 
+def test_what_is_printed_ends_nothing(local, monkeypatch, capfd):
+  """Bytes of any encoding pass through; where nobody reads, the processes go on."""
+  assert local.run([python(r"import os; os.write(1, b'gr\xf6\xc3\xb6\n')")], {}) == 0
+  assert capfd.readouterr().out.encode('utf-8', 'surrogateescape')  # decoded by pytest
+  with open('/dev/full', 'w') as full:
+    monkeypatch.setattr(local.sys, 'stdout', full)
+    assert local.run([python("print('x' * 200_000)")], {}) == 0
+
+
 def test_the_failure_of_one_ends_the_others_and_is_the_exit_code(local, monkeypatch):
   monkeypatch.setattr(local, 'GRACE_SECONDS', 0.2)
   started = time.monotonic()

@@ -118,7 +118,7 @@ def test_a_page_is_that_of_the_published_results(page):
 
 @pytest.mark.parametrize('page', publish.PAGES)
 def test_a_page_asks_for_networks_that_there_are(page):
-  """A config's variant is published as <config>_<variant>; of cifar10 stands what was its before."""
+  """A variant is published as <config>_<variant>; of cifar10 stands what it had before."""
   text = (publish.CONFIGS / page).read_text()
   names = sorted({(match[2], match[3]) for match in publish.VALUE.finditer(text)})
   assert names and text.count('<!-- ours:') == len(publish.VALUE.findall(text))

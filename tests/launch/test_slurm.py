@@ -134,6 +134,61 @@ def test_a_preempted_job_goes_back(slurm):
   assert 'scancel' not in seen
 
 
+# Of the first calls of a command so many find the controller busy.
+BUSY = """
+touch "{folder}/{name}.busy"
+if [ "$(wc -l < "{folder}/{name}.busy")" -lt {times} ]; then
+  echo >> "{folder}/{name}.busy"
+  echo 'slurm_load_jobs error: Socket timed out on send/recv operation' >&2
+  exit 1
+fi
+{then}
+"""
+
+
+def busy(folder, name, times, then=''):
+  script = BUSY.format(folder=folder, name=name, times=times, then=then)
+  launch_scripts.stand_in(folder, name, script)
+
+
+@pytest.mark.parametrize('times', [1, 2, 99])
+def test_a_queue_that_does_not_answer_at_once_keeps_no_job_from_going_back(slurm, times):
+  busy(slurm, 'squeue', times, 'echo RUNNING')
+  launch_scripts.stand_in(slurm, 'srun', 'exit 143')
+  done = job(slurm)
+  assert done.returncode == 143
+  assert 'scontrol requeue 7' in launch_scripts.calls(slurm)
+  assert ('squeue does not answer' in done.stderr) == (times == 99)
+
+
+@pytest.mark.parametrize('times', [1, 99])
+def test_nor_from_being_told_before_the_time_limit(slurm, times):
+  busy(slurm, 'squeue', times, 'echo RUNNING')
+  process = started_job(slurm)
+  process.send_signal(signal.SIGTERM)
+  assert process.wait(timeout=30) == 143
+  seen = launch_scripts.calls(slurm)
+  assert seen.count('scancel --signal=TERM 7') == 1
+  assert 'scontrol requeue 7' in seen
+
+
+def test_what_slurm_does_not_take_at_once_is_said_again(slurm):
+  busy(slurm, 'scancel', 1, f'kill -TERM "$(cat "{slurm}/step")"')
+  busy(slurm, 'scontrol', 1)
+  process = started_job(slurm)
+  process.send_signal(signal.SIGTERM)
+  assert process.wait(timeout=30) == 143
+  assert launch_scripts.calls(slurm).count('scontrol requeue 7') == 2
+
+
+def test_a_job_is_not_lost_without_a_word(slurm):
+  busy(slurm, 'scontrol', 99)
+  launch_scripts.stand_in(slurm, 'srun', 'exit 143')
+  done = job(slurm)
+  assert done.returncode == 143
+  assert 'could not be requeued; submit it again' in done.stderr
+
+
 def test_a_cancelled_job_does_not_come_back(slurm):
   """scancel tells both, and the steps must not be told twice: the second signal ends them."""
   state(slurm, 'CANCELLED')

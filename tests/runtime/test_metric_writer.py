@@ -11,6 +11,7 @@ import sys
 
 import pytest
 
+from shallow_jax.report import curves
 from shallow_jax.runtime import metric_writer
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -60,6 +61,20 @@ def test_a_resumed_run_has_every_line_once(tmp_path, resumed_at, torn):
   )
   assert whole == resumed
   assert [path.name for path in (tmp_path / 'resumed').iterdir()] == ['metrics.jsonl']
+
+
+def test_what_is_cut_short_is_told_and_is_no_record_for_a_reader_either(tmp_path, caplog):
+  seed = tmp_path / 'seed-0'
+  write_steps(seed, 0, 4)
+  whole = curves.read([tmp_path], [0], 'validation', 'error')
+  with open(seed / 'metrics.jsonl', 'ab') as file:
+    file.write(b'{"step": 5, "ki')
+  for ours, theirs in zip(curves.read([tmp_path], [0], 'validation', 'error'), whole, strict=True):
+    assert (ours == theirs).all()
+  assert caplog.messages == []
+  write_steps(seed, 4, 4)
+  (message,) = caplog.messages
+  assert message == f'{seed}/metrics.jsonl: its last line was cut short, 15 bytes are dropped'
 
 
 def test_lines_that_stay_are_not_written_again(tmp_path):

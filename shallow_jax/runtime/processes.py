@@ -9,15 +9,18 @@ from collections.abc import Iterator, Sequence
 import contextlib
 import itertools
 import json
+import logging
 import os
 import pathlib
 import signal
+import socket
 import sys
 import time
 from typing import Any, NoReturn, TypeVar
 
 import jax
 from jax._src import distributed
+from jax._src.clusters import slurm_cluster
 from jax.experimental import multihost_utils
 
 from shallow_jax.runtime import errors
@@ -26,11 +29,18 @@ from shallow_jax.runtime import run_guard
 # A process that dies or loses its network ends all others within this time.
 HEARTBEAT_TIMEOUT_SECONDS = 60
 START_TIMEOUT_SECONDS = 300
+NAME_TIMEOUT_SECONDS = 40  # a name server may know a pod that has just begun a little later
+_PAUSE_SECONDS = 0.5  # before process 0 is asked again
+TOLD_AFTER_SECONDS = 30  # that process 0 is not there yet
 _SHUTDOWN_TIMEOUT_SECONDS = 60
 _LAST_WORDS_SECONDS = 1.0  # for what all refuse together
 _LOOPBACK = ('127.', 'localhost:', '[::1]:')
 _MEETING_TIMEOUT_MS = 3_600_000
 _MEETINGS = itertools.count()  # each has a name of its own
+
+_SLURM_VARIABLES = (  # all that jax finds the processes by
+  *('SLURM_JOB_ID', 'SLURM_STEP_NODELIST', 'SLURM_NTASKS', 'SLURM_PROCID', 'SLURM_LOCALID'),
+)
 
 _T = TypeVar('_T')
 
@@ -47,13 +57,17 @@ def start(address: str, num_processes: int, process_id: int) -> None:
       not lead to it itself; of a loopback address on that alone.
 
   Raises:
-    ProcessesError: numbers out of range, or the others did not come in time.
+    ProcessesError: numbers out of range, a host that has no address, or the others did not come in
+      time.
   """
-  if not 0 <= process_id < num_processes or ':' not in address:
+  host, _, port = address.rpartition(':')
+  is_port = port.isdecimal() and 0 < int(port) < 2**16
+  if not 0 <= process_id < num_processes or not host or not is_port:
     raise ProcessesError(
       f'--coordinator_address={address} --num_processes={num_processes} '
       f'--process_id={process_id}: expected HOST:PORT and a process_id from 0 to num_processes - 1'
     )
+  _wait_for(address, num_processes, process_id)
   _initialize(
     coordinator_address=address,
     num_processes=num_processes,
@@ -69,7 +83,55 @@ def start_in_cluster() -> None:
   Raises:
     ProcessesError: none of them can be made out, or the others did not come in time.
   """
-  _initialize()
+  missing = [name for name in _SLURM_VARIABLES if name not in os.environ]
+  if not missing:
+    number, index = (int(os.environ[name]) for name in ('SLURM_NTASKS', 'SLURM_PROCID'))
+    _wait_for(slurm_cluster.SlurmCluster.get_coordinator_address(None, None), number, index)
+  try:
+    _initialize()
+  except ProcessesError as error:
+    if not missing or not any(name.startswith('SLURM_') for name in os.environ):
+      raise
+    names = ', '.join(missing)
+    raise ProcessesError(
+      f'--distributed: of the variables that srun sets {names} is missing; expected to be started '
+      'by srun, as launch/slurm.sbatch does'
+    ) from error
+
+
+def _wait_for(address: str, num_processes: int, process_id: int) -> None:
+  """Returns once process 0 listens at HOST:PORT, for process 0 once HOST has an address.
+
+  Raises:
+    ProcessesError: the name has no address, or nobody listens there in time.
+  """
+  logger = logging.getLogger(__name__)
+  logger.info(f'process {process_id}: waiting for {num_processes} processes at {address}')
+  host, _, port = address.rpartition(':')
+  begin, told, is_known, reason = time.monotonic(), False, False, None
+  while (waited := time.monotonic() - begin) < START_TIMEOUT_SECONDS:
+    try:
+      family = socket.getaddrinfo(host.strip('[]'), port, type=socket.SOCK_STREAM)[0]
+      is_known = True
+      if not process_id:  # which listens later
+        return
+      with socket.socket(family[0]) as connection:
+        connection.settimeout(5)
+        connection.connect(family[4])
+      return
+    except (socket.gaierror, UnicodeError) as error:
+      if not is_known and waited > NAME_TIMEOUT_SECONDS:
+        raise ProcessesError(f'{address}: the host {host!r} has no address: {error}') from error
+      reason = error
+    except OSError as error:
+      reason = error
+    if waited > TOLD_AFTER_SECONDS and not told:
+      told = True
+      logger.warning(f'process {process_id}: {address} can not be reached yet: {reason}')
+    time.sleep(_PAUSE_SECONDS)
+  raise ProcessesError(
+    f'{address}: nobody was there in {START_TIMEOUT_SECONDS} s: {reason}; expected process 0 there'
+  )
 
 
 def _initialize(**options: Any) -> None:

@@ -7,6 +7,7 @@ import os
 import pathlib
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -457,6 +458,60 @@ def test_a_process_id_out_of_range_is_refused(numbers):
     processes.start('127.0.0.1:1234', *numbers)
 
 
-def test_an_address_without_a_port_is_refused():
+@pytest.mark.parametrize(
+  'address', ['localhost', 'localhost:', ':1234', 'localhost:http', 'a:70000']
+)
+def test_an_address_without_host_or_port_is_refused(address):
   with pytest.raises(processes.ProcessesError, match='expected HOST:PORT'):
-    processes.start('localhost', 2, 0)
+    processes.start(address, 2, 0)
+
+
+@pytest.fixture
+def in_haste(monkeypatch, caplog):
+  """Whom they wait for is told, as all is, within a second."""
+  caplog.set_level('INFO')
+  for name, seconds in dict(
+    START_TIMEOUT_SECONDS=1.0, NAME_TIMEOUT_SECONDS=0.2, TOLD_AFTER_SECONDS=0.2, _PAUSE_SECONDS=0.1
+  ).items():
+    monkeypatch.setattr(processes, name, seconds)
+  monkeypatch.setattr(processes, '_initialize', lambda **_: None)
+  return caplog
+
+
+@pytest.mark.parametrize('process_id', [0, 1])
+def test_a_host_without_an_address_is_one_line(in_haste, process_id):
+  with pytest.raises(processes.ProcessesError, match=r"the host 'node\.invalid' has no address"):
+    processes.start('node.invalid:1234', 2, process_id)
+  first = in_haste.messages[0]
+  assert first == f'process {process_id}: waiting for 2 processes at node.invalid:1234'
+
+
+def test_where_nobody_listens_it_is_told_before_the_end(in_haste):
+  with socket.socket() as listener:  # bound, not listening
+    listener.bind(('127.0.0.1', 0))
+    address = f'127.0.0.1:{listener.getsockname()[1]}'
+    with pytest.raises(processes.ProcessesError, match=f'{address}: nobody was there in 1'):
+      processes.start(address, 2, 1)
+  assert len(in_haste.messages) == 2
+  assert f'process 1: {address} can not be reached yet' in in_haste.messages[1]
+
+
+def test_a_first_process_that_comes_later_is_waited_for(in_haste):
+  with socket.socket() as listener:
+    listener.bind(('127.0.0.1', 0))
+    timer = threading.Timer(0.4, listener.listen)
+    timer.start()
+    processes.start(f'127.0.0.1:{listener.getsockname()[1]}', 2, 1)
+    timer.join()
+
+
+def test_the_variable_of_slurm_that_is_missing_is_named(monkeypatch):
+  def not_found():
+    raise processes.ProcessesError('coordinator_address should be defined.')
+
+  monkeypatch.setattr(processes, '_initialize', not_found)
+  for name in processes._SLURM_VARIABLES:
+    monkeypatch.setenv(name, '1')
+  monkeypatch.delenv('SLURM_STEP_NODELIST')
+  with pytest.raises(processes.ProcessesError, match='sets SLURM_STEP_NODELIST is missing'):
+    processes.start_in_cluster()

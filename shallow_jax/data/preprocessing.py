@@ -139,7 +139,10 @@ def _moments(inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   num_features = int(np.prod(inputs.shape[1:]))
   mean = _by_channel(_mean(inputs), channels)
   centre = np.tile(mean, num_features // channels)
-  squares = [np.square(chunk - centre).sum(axis=0) for chunk in _chunks(inputs)]
+  squares = []
+  for chunk in _chunks(inputs):
+    x = chunk - centre
+    squares.append(np.square(x, out=x).sum(axis=0))
   return mean, np.sqrt(_by_channel(np.sum(squares, axis=0) / len(inputs), channels))
 
 
@@ -213,9 +216,13 @@ def _fitted_to(config: Mapping[str, Any], train: dataset.Split) -> str:
 
 
 def _chunks(inputs: np.ndarray) -> Iterator[np.ndarray]:
-  """Rows [some, features]: a float copy of all of CIFAR-10 would take a gigabyte."""
-  rows = inputs.reshape(len(inputs), -1)
-  return (rows[start : start + _CHUNK] for start in range(0, len(rows), _CHUNK))
+  """Rows [some, features]: a float copy of all of CIFAR-10 would take a gigabyte.
+
+  Chunk by chunk, as images whose planes lie one after the other in memory are copied by a reshape.
+  """
+  for start in range(0, len(inputs), _CHUNK):
+    chunk = inputs[start : start + _CHUNK]
+    yield chunk.reshape(len(chunk), -1)
 
 
 def _mean(

@@ -187,7 +187,7 @@ def test_x_is_a_number_of_the_entry_and_y_the_mean_error(tmp_path):
     ('latency_ms.256', 2.25),
     ('transfer_size', 400 + 297),
     ('teacher_accuracy', 99.0),
-    ('optimizer.learning_rate', 20 / 500),
+    ('optimizer.learning_rate', 10 / max(500, 32_000 / 32)),
   ],
 )
 def test_x_is_measured(tmp_path, x, expected):

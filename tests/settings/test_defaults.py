@@ -155,7 +155,7 @@ def test_data_at_an_address_is_refused(name, key, address):
   )
 
 
-@pytest.mark.parametrize('path', ['', '.', '~/data', '/mnt/a b', 'runs/digits:full/a', 'a:b'])
+@pytest.mark.parametrize('path', ['', '.', '/mnt/a b', 'runs/digits:full/a', 'a:b'])
 def test_a_path_with_a_colon_is_no_address(path):
   assert defaults.local_path(path, 'workdir') == pathlib.Path(path)
 

@@ -4,8 +4,10 @@ from collections.abc import Iterator
 import pathlib
 import unicodedata
 
+from shallow_jax.runtime import errors
 
-class FormatError(ValueError):
+
+class FormatError(errors.ExpectedError, ValueError):
   """What is wrong with a file's text, without its path."""
 
 

@@ -15,6 +15,7 @@ import pathlib
 import signal
 import socket
 import sys
+import threading
 import time
 from typing import Any, NoReturn, TypeVar
 
@@ -137,15 +138,29 @@ def _wait_for(address: str, num_processes: int, process_id: int) -> None:
 def _initialize(**options: Any) -> None:
   # Without it jax 0.10's loop over several processes of virtual CPU devices hangs.
   os.environ.setdefault('PJRT_NPROC', '16')
+  # Of processes that don't come JAX itself tells by an abort with a stack of C++.
+  watch = threading.Timer(START_TIMEOUT_SECONDS, _miss_others)
+  watch.daemon = True
+  watch.start()
   try:
     jax.distributed.initialize(
-      initialization_timeout=START_TIMEOUT_SECONDS,
+      initialization_timeout=int(START_TIMEOUT_SECONDS) + 60,
       heartbeat_timeout_seconds=HEARTBEAT_TIMEOUT_SECONDS,
       shutdown_timeout_seconds=_SHUTDOWN_TIMEOUT_SECONDS,
       **options,
     )
   except (RuntimeError, ValueError) as error:
     raise ProcessesError(f'the processes did not meet: {" ".join(str(error).split())}') from error
+  finally:
+    watch.cancel()
+
+
+def _miss_others() -> None:
+  line = (
+    f'shallow-jax: the processes did not meet in {START_TIMEOUT_SECONDS} s; expected all of them'
+  )
+  print(line, file=sys.stderr, flush=True)
+  os._exit(1)
 
 
 def are_several() -> bool:

@@ -515,3 +515,15 @@ def test_the_variable_of_slurm_that_is_missing_is_named(monkeypatch):
   monkeypatch.delenv('SLURM_STEP_NODELIST')
   with pytest.raises(processes.ProcessesError, match='sets SLURM_STEP_NODELIST is missing'):
     processes.start_in_cluster()
+
+
+def test_others_that_never_come_are_one_line_and_no_abort():
+  code = """if True:
+    from shallow_jax.runtime import processes
+    processes.START_TIMEOUT_SECONDS = 1
+    processes.start('127.0.0.1:29873', 2, 0)
+  """
+  command = [sys.executable, '-c', code]
+  done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+  assert done.returncode == 1
+  assert done.stderr.splitlines()[-1].startswith('shallow-jax: the processes did not meet in 1 s')

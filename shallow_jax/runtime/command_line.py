@@ -92,11 +92,9 @@ def keep_compiled_programs() -> None:
   jax.config.update('jax_persistent_cache_min_compile_time_secs', _KEPT_FROM_SECONDS)
   read = compilation_cache.get_executable_and_time
 
-  def read_or_remove(
-    cache_key: str, compile_options: Any, backend: Any, executable_devices: Any
-  ) -> Any:
+  def read_or_remove(cache_key: str, *arguments: Any, **options: Any) -> Any:
     try:
-      return read(cache_key, compile_options, backend, executable_devices)
+      return read(cache_key, *arguments, **options)
     except Exception:  # JAX warns, compiles, and by itself would leave the damaged entry
       (path / f'{cache_key}-cache').unlink(missing_ok=True)
       raise
@@ -115,7 +113,6 @@ def _with_shipped_config(argument: str) -> str:
   """Lets `--config=configs/digits.py` name the file that ships with the package, from anywhere."""
   if not argument.startswith('--config='):
     return argument
-  argument = '--config=' + os.path.expanduser(argument.removeprefix('--config='))
   path, *variant = argument.removeprefix('--config=').split(':')
   path = os.path.expanduser(path)  # a shell does it only at the beginning of a word
   shipped = configs_folder() / pathlib.Path(path).name

@@ -57,7 +57,7 @@ def r_squared(logits: np.ndarray, targets: np.ndarray) -> float | None:
   targets = np.asarray(targets, np.float64)
   residual = np.sum(np.square(logits - targets))
   total = np.sum(np.square(targets - targets.mean(axis=0, keepdims=True)))
-  return float(1.0 - residual / total) if total > 0 else None
+  return float(1.0 - residual / total) if np.ptp(targets, axis=0).any() else None
 
 
 def one_class_predicted(logits: np.ndarray) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import functools
 import logging
+import pathlib
 from typing import Any
 
 import jax
@@ -64,6 +65,19 @@ def is_finished(experiment: experiment_lib.Experiment, network: str) -> bool:
   if different:
     _log.info('%s: to be evaluated again, %s', network, '; '.join(different[:3]))
   return not different
+
+
+def other_sets(folder: pathlib.Path, described: Mapping[str, Any]) -> list[str]:
+  """In what the sets that a network's result was read off differ from those of the data now.
+
+  `described` is the fingerprint of the data. An older result does not say.
+  """
+  path = folder / workdir_lib.RESULT
+  evaluated_on = storage.read_record(path).get('evaluated_on') if path.exists() else None
+  if evaluated_on is None:
+    return []
+  now = {name: described['splits'][name] for name in SETS}
+  return storage.differences({'sets': evaluated_on['sets']}, {'sets': now})
 
 
 def evaluate(experiment: experiment_lib.Experiment, network: str) -> dict[str, Any]:

@@ -95,14 +95,17 @@ def report_again(workdir: str | pathlib.Path) -> dict[str, Any]:
 
 
 def _left_out(config: Mapping[str, Any], workdir: pathlib.Path) -> dict[str, str]:
-  """The networks that were begun under other settings than the config's, and which ones."""
-  found = {}
+  """The networks that were begun under other settings or evaluated on other sets, and which."""
+  found: dict[str, str] = {}
   for folder, one_split in split_runs(config, workdir):
     path = folder / workdir_lib.DATA / workdir_lib.FINGERPRINT
     if path.exists():
       described = storage.read_record(path)
       today = _fingerprints(one_split, described)
-      found |= {name: '; '.join(lines) for name, lines in _changes(folder, today).items()}
+      changes = _changes(folder, today)
+      for name in today.keys() - changes.keys():
+        changes[name] = evaluate.other_sets(folder / name, described)
+      found |= {name: '; '.join(lines) for name, lines in changes.items() if lines}
   return found
 
 

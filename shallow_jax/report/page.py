@@ -159,7 +159,7 @@ def _notes(results: Mapping[str, Any]) -> str:
 def _left_out_text(results: Mapping[str, Any]) -> str:
   left_out = results.get('left_out', {})  # not in results published before 2026-12
   return '\n'.join(
-    f'Left out: {name}, which was begun under other settings ({lines}).'
+    f'Left out: {name}, which was begun or evaluated under other settings ({lines}).'
     for name, lines in left_out.items()
   )
 

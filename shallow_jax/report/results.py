@@ -273,6 +273,8 @@ def _averaged(name: str, key: str, values: Sequence[Any]) -> Any:
     return {
       each: _averaged(name, f'{key}.{each}', [value.get(each) for value in known]) for each in inner
     }
+  if isinstance(known[0], list):
+    return [_averaged(name, f'{key}[{i}]', each) for i, each in enumerate(zip(*known, strict=True))]
   if isinstance(known[0], str):
     if len({*known}) > 1:
       raise ResultsError(f'{name}: the splits differ in {key}: {", ".join(sorted({*known}))}')

@@ -121,3 +121,9 @@ def test_targets_that_do_not_vary_have_no_r_squared():
   targets = np.array([[1.0, 2.0]] * 5)
   assert metrics.r_squared(targets + 1, targets) is None
   assert metrics.fidelity(targets[:1], targets[:1])['logit_r2'] is None
+
+
+@pytest.mark.parametrize('rows', [3, 7, 50])
+def test_equal_targets_have_no_r_squared_though_their_mean_is_rounded(rows):
+  targets = np.full((rows, 2), 0.1)
+  assert metrics.r_squared(targets + 1, targets) is None

@@ -155,7 +155,7 @@ def test_the_report_leaves_out_what_was_trained_by_other_settings(folder, caplog
   left_out = run_lib.report_again(folder / 'run')['left_out']
   assert left_out == {'a': 'entry.num_steps: 20, now 40'}
   text = (folder / 'run' / 'report' / 'report.md').read_text()
-  assert 'Left out: a, which was begun under other settings (entry.num_steps: 20, now 40).' in text
+  assert 'which was begun or evaluated under other settings (entry.num_steps: 20, now 40).' in text
 
 
 def test_a_workdir_has_one_data_set(folder):
@@ -164,3 +164,13 @@ def test_a_workdir_has_one_data_set(folder):
   with pytest.raises(experiment_lib.ExperimentError, match=r'run/a was begun .*data\.prep'):
     run(folder, only=['b'], a=NET, b=NET)
   assert not (folder / 'run' / 'b').exists()
+
+
+def test_the_report_leaves_out_what_was_evaluated_on_other_sets(folder):
+  inputs, labels = arrays_of(folder)
+  labels[-NUM_TEST // 2 :] = (labels[-NUM_TEST // 2 :] + 1) % 3
+  write(folder, inputs, labels)
+  assert sorted(run(folder, only=['b'], a=NET, b=NET)) == ['b']
+  left_out = run_lib.report_again(folder / 'run')['left_out']
+  assert left_out['a'].startswith('sets.test.labels_sha256: ')
+  assert sorted(run(folder, a=NET, b=NET)) == ['a', 'b']  # evaluated again

@@ -189,7 +189,14 @@ def test_the_means_of_what_splits_differ_in_are_shown(tmp_path):
 
 
 def changed(by):
-  return {'by': 'cnn', 'changed': {'train': by}}
+  return {
+    'by': 'cnn',
+    'changed': by,
+    'kept': {'train': 0},
+    'shares': [by, 100 - by],
+    'shares_by_label': {'aa': [by, 100 - by]},
+    'shift': by / 10,
+  }
 
 
 def test_what_there_is_no_rule_for_is_not_pooled(tmp_path):

@@ -280,7 +280,7 @@ FULL_SIZE_ROW = True
   outputs = {cell['id']: cell.get('outputs', []) for cell in notebook.cells}
   for name, run, network in (
     ('digits', 'digits', 'hard_labels_l2'),
-    ('cifar10', 'cifar10', 'mimic_labelled'),
+    ('cifar10', 'cifar10', 'conv_mimic'),
     ('row', 'table2_pair', 'mimic_longer'),
   ):
     text = ''.join(output.get('text', '') for output in outputs[name])

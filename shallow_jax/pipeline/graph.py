@@ -147,7 +147,7 @@ def _part(
     }
   }
   if entry['model'] is not None:
-    sets = dict.fromkeys([*(name for names in tried(entry, 'examples') for name in names)])
+    sets = dict.fromkeys(name for names in tried(entry, 'examples') for name in names)
     found['data'] = {
       'name': dataset['name'],
       'class_names': dataset['class_names'],
